@@ -1,0 +1,224 @@
+"""Reads and writes every artifact. The only module that knows file formats.
+
+Each artifact carries a header (schema version, kind, provenance). Writing is atomic:
+a temporary file beside the target, flushed to the disk, then renamed. Nothing here
+reads or writes pickle.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ecoflap import runtime
+from ecoflap.errors import ArtifactError, message
+
+SCHEMA_VERSION = 1
+HEADER = "ecoflap"
+
+
+def header(kind: str, *, rule: str, code: str, config: Mapping, **facts: Any) -> dict:
+    """Builds the provenance header of an artifact.
+
+    Args:
+        kind: What the artifact is, such as ``scores``.
+        rule: The rule or function that made it.
+        code: Hash of the code that made it.
+        config: The config values that it depends on.
+        facts: Further facts: seed, device, hashes of the inputs.
+    """
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "kind": kind,
+        "rule": rule,
+        "code": code,
+        "config": dict(config),
+        "versions": runtime.versions(),
+        **facts,
+    }
+
+
+def file_hash(path: Path | str) -> str:
+    """Returns the SHA-256 of a file; of a checkpoint folder, that of its manifest."""
+    path = Path(path)
+    if path.is_dir():
+        path = path / "manifest.json"
+    digest = hashlib.sha256()
+    try:
+        with path.open("rb") as file:
+            while chunk := file.read(1 << 20):
+                digest.update(chunk)
+    except OSError as error:
+        raise ArtifactError(f"cannot read {path}: {error.strerror}") from error
+    return digest.hexdigest()
+
+
+def input_hashes(paths: Mapping[str, str]) -> dict[str, str]:
+    """Returns the hash of each named input."""
+    return {name: file_hash(path) for name, path in paths.items()}
+
+
+class _Atomic:
+    """A path to write to, renamed to the target when the ``with`` block ends well."""
+
+    def __init__(self, target: Path | str):
+        self.target = Path(target)
+        self.temporary = self.target.with_name(self.target.name + ".tmp")
+
+    def __enter__(self) -> Path:
+        self.target.parent.mkdir(parents=True, exist_ok=True)
+        return self.temporary
+
+    def __exit__(self, kind: type | None, *_: object) -> None:
+        if kind is not None:
+            self.temporary.unlink(missing_ok=True)
+            return
+        with self.temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        self.temporary.replace(self.target)
+
+
+def _check(head: Any, path: Path, kind: str) -> dict:
+    if not isinstance(head, dict) or head.get("kind") != kind:
+        seen = head.get("kind") if isinstance(head, dict) else None
+        raise ArtifactError(
+            message(f"{path} holds '{seen}'", kind, "Delete the file and run its rule again.")
+        )
+    if head.get("schema_version") != SCHEMA_VERSION:
+        raise ArtifactError(
+            message(
+                f"{path} has schema version {head.get('schema_version')}",
+                str(SCHEMA_VERSION),
+                "Delete the file and run its rule again.",
+            )
+        )
+    return head
+
+
+def _damaged(path: Path, error: Exception) -> ArtifactError:
+    return ArtifactError(
+        message(f"cannot read {path} ({error})", "a whole file", "Delete it and run its rule again.")
+    )
+
+
+def write_text(path: Path | str, text: str) -> None:
+    """Writes a text file atomically."""
+    with _Atomic(path) as temporary:
+        temporary.write_text(text)
+
+
+def write_json(path: Path | str, content: Mapping, head: Mapping) -> None:
+    """Writes a JSON artifact; keys keep their order, so the same content gives the same bytes."""
+    text = json.dumps({HEADER: head, **content}, indent=1, allow_nan=False) + "\n"
+    write_text(path, text)
+
+
+def read_json(path: Path | str, kind: str) -> dict:
+    """Reads a JSON artifact of a kind, header included under ``ecoflap``.
+
+    Raises:
+        ArtifactError: if it is missing, damaged, or of another kind or version.
+    """
+    path = Path(path)
+    try:
+        content = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise _damaged(path, error) from error
+    _check(content.get(HEADER) if isinstance(content, dict) else None, path, kind)
+    return content
+
+
+def write_table(path: Path | str, frame: Any, head: Mapping) -> None:
+    """Writes a pandas DataFrame as parquet with the header in the schema's metadata."""
+    import pyarrow
+    import pyarrow.parquet
+
+    table = pyarrow.Table.from_pandas(frame, preserve_index=False)
+    table = table.replace_schema_metadata(
+        {**(table.schema.metadata or {}), HEADER.encode(): json.dumps(head).encode()}
+    )
+    with _Atomic(path) as temporary:
+        pyarrow.parquet.write_table(table, temporary)
+
+
+def read_table(path: Path | str, kind: str) -> tuple[Any, dict]:
+    """Reads a parquet artifact of a kind; returns the DataFrame and the header."""
+    import pyarrow.parquet
+
+    path = Path(path)
+    try:
+        table = pyarrow.parquet.read_table(path)
+        head = json.loads((table.schema.metadata or {}).get(HEADER.encode(), b"null"))
+    except (OSError, ValueError) as error:
+        raise _damaged(path, error) from error
+    return table.to_pandas(), _check(head, path, kind)
+
+
+def write_tensors(path: Path | str, tensors: Mapping[str, Any], head: Mapping) -> None:
+    """Writes torch tensors as safetensors with the header in the file's metadata."""
+    from safetensors.torch import save_file
+
+    with _Atomic(path) as temporary:
+        contiguous = {name: tensor.contiguous() for name, tensor in tensors.items()}
+        save_file(contiguous, temporary, metadata={HEADER: json.dumps(head)})
+
+
+def read_tensors(path: Path | str, kind: str) -> tuple[dict[str, Any], dict]:
+    """Reads a safetensors artifact of a kind; returns the tensors and the header."""
+    from safetensors import SafetensorError, safe_open
+
+    path = Path(path)
+    try:
+        with safe_open(path, framework="pt") as file:
+            head = json.loads((file.metadata() or {}).get(HEADER, "null"))
+            tensors = {name: file.get_tensor(name) for name in file.keys()}
+    except (OSError, ValueError, SafetensorError) as error:
+        raise _damaged(path, error) from error
+    return tensors, _check(head, path, kind)
+
+
+def pack_mask(mask: Any) -> Any:
+    """Packs a boolean torch mask of any shape into bytes, eight weights a byte."""
+    import torch
+
+    return torch.from_numpy(np.packbits(mask.cpu().numpy().reshape(-1)))
+
+
+def unpack_mask(packed: Any, shape: tuple[int, ...]) -> Any:
+    """Unpacks what `pack_mask` made.
+
+    Args:
+        packed: Bytes, uint8 [ceil(n / 8)].
+        shape: Shape of the mask, n weights in all.
+
+    Raises:
+        ArtifactError: if the number of bytes does not fit the shape.
+    """
+    import torch
+
+    n = int(np.prod(shape))
+    if packed.numel() != -(-n // 8):
+        raise ArtifactError(
+            message(
+                f"a mask of {packed.numel()} bytes does not fit a weight of shape {shape}",
+                f"{-(-n // 8)} bytes",
+                "The mask belongs to another model: prune this model again.",
+            )
+        )
+    bits = np.unpackbits(packed.numpy(), count=n).astype(bool)
+    return torch.from_numpy(bits).reshape(shape)
+
+
+def write_manifest(folder: Path | str, head: Mapping) -> None:
+    """Writes ``manifest.json`` into a checkpoint folder, with the hash of every file in it."""
+    folder = Path(folder)
+    files = {
+        str(path.relative_to(folder)): file_hash(path)
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name not in ("manifest.json", ".snakemake_timestamp")
+    }
+    write_json(folder / "manifest.json", {"files": files}, head)

@@ -1,0 +1,126 @@
+"""Chooses, prepares and describes the calibration samples of a model."""
+
+import hashlib
+import random
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import torch
+
+from ecoflap import data
+from ecoflap.errors import DataError, message
+from ecoflap.runtime import seed_from
+
+if TYPE_CHECKING:
+    from ecoflap.models.base import Model
+
+
+def collect(model: "Model", calibration: Mapping, seed: int) -> tuple[dict, dict]:
+    """Draws samples without replacement and encodes them for a model.
+
+    Args:
+        model: The model whose processor encodes.
+        calibration: ``dataset``, ``format``, ``samples``, and ``window`` (tokens) for text.
+        seed: Chooses the samples and, by sample, the split of a caption.
+
+    Returns:
+        Tensors by name, each [samples, ...], and the manifest: sample ids, texts, and the
+        fingerprint of what was drawn.
+
+    Raises:
+        DataError: if the data set has fewer samples than asked for.
+    """
+    examples = data.load(calibration["dataset"])
+    if calibration["format"] == "text-windows":
+        examples = _windows(model, examples, calibration["window"])
+    count = calibration["samples"]
+    if count > len(examples):
+        raise DataError(
+            message(
+                f"{count} calibration samples asked for, {len(examples)} found",
+                f"at most {len(examples)}",
+                "Lower samples or use a larger split.",
+            )
+        )
+    chosen = random.Random(seed_from("calibration", seed)).sample(examples, count)
+    prepared = [FORMATS[calibration["format"]](example, seed) for example in chosen]
+    samples = [
+        {"id": e["id"], **{k: e[k] for k in ("prompt", "target", "caption") if k in e}}
+        for e in prepared
+    ]
+    manifest = {"samples": samples, "fingerprint": _fingerprint(prepared)}
+    return model.encode(prepared), manifest
+
+
+def batches(
+    samples: Mapping[str, torch.Tensor], batch_size: int, limit: int | None = None
+) -> list[dict[str, torch.Tensor]]:
+    """Cuts stored samples into batches.
+
+    Args:
+        samples: Tensors [n, ...].
+        batch_size: Samples per batch; the last may be smaller.
+        limit: Use only the first samples (they are in random order already).
+
+    Raises:
+        DataError: if fewer than ``limit`` samples are stored.
+    """
+    stored = len(next(iter(samples.values())))
+    count = limit or stored
+    if count > stored:
+        raise DataError(
+            message(
+                f"{count} samples asked for, {stored} stored",
+                f"at most {stored}",
+                "Raise samples of the calibration set.",
+            )
+        )
+    return [
+        {name: tensor[start : min(start + batch_size, count)] for name, tensor in samples.items()}
+        for start in range(0, count, batch_size)
+    ]
+
+
+def _windows(model: "Model", texts: list[dict], length: int) -> list[dict]:
+    return [
+        {"id": f"{text['id']}/window-{length}-{index}", "tokens": tokens}
+        for text in texts
+        for index, tokens in enumerate(model.windows(text["text"], length))
+    ]
+
+
+def _prefix_target(example: dict, seed: int) -> dict:
+    """Splits a caption at random into a prefix for the prompt and the target, once and for all."""
+    source = random.Random(seed_from("caption", seed, example["id"]))
+    words = source.choice(example["captions"]).split()
+    cut = source.randrange(1, len(words)) if len(words) > 1 else 0
+    prompt, target = " ".join(words[:cut]), " ".join(words[cut:])
+    return {"id": example["id"], "image": example["image"], "prompt": prompt, "target": target}
+
+
+def _image_caption(example: dict, seed: int) -> dict:
+    source = random.Random(seed_from("caption", seed, example["id"]))
+    caption = source.choice(example["captions"])
+    return {"id": example["id"], "image": example["image"], "caption": caption}
+
+
+FORMATS = {
+    "prefix-target": _prefix_target,
+    "image-caption": _image_caption,
+    "text-windows": lambda example, seed: example,
+}
+
+
+def _fingerprint(examples: list[dict]) -> str:
+    digest = hashlib.sha256()
+    for example in examples:
+        for key in sorted(example):
+            value = example[key]
+            content = value if isinstance(value, str) else _bytes(value)
+            digest.update(key.encode() + b"\0")
+            digest.update(content.encode() if isinstance(content, str) else content)
+    return digest.hexdigest()
+
+
+def _bytes(value) -> bytes:
+    return value.numpy().tobytes() if isinstance(value, torch.Tensor) else value.tobytes()

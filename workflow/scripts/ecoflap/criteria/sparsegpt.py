@@ -1,0 +1,87 @@
+"""SparseGPT (Frantar, Alistarh 2023): optimal brain surgeon, one block of columns at a time."""
+
+import torch
+
+from ecoflap.errors import PruningError, message
+
+UPDATES_WEIGHTS = True
+NEEDS_INPUTS = True
+BLOCK_SIZE = 128  # columns
+DAMPING = 0.01  # of the mean diagonal
+
+
+def statistics(inputs: torch.Tensor) -> torch.Tensor:
+    """Returns the Hessian of the layer's squared output error, up to a factor.
+
+    Args:
+        inputs: X [n_tokens, n_in], padding removed.
+
+    Returns:
+        X^T X, float32 [n_in, n_in].
+    """
+    inputs = inputs.float()
+    return inputs.T @ inputs
+
+
+def prune(
+    weight: torch.Tensor, statistics: torch.Tensor, sparsity: float, group: str
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Removes the weights with the smallest ``W_ij^2 / [H^-1]_jj^2`` and updates the others.
+
+    Args:
+        weight: [n_out, n_in].
+        statistics: H = X^T X [n_in, n_in].
+        sparsity: Fraction to remove, compared within each block of 128 columns; the counts of
+            the blocks add up to ``round(sparsity n)``.
+        group: Not used: SparseGPT compares within its block of columns.
+
+    Raises:
+        PruningError: if H is not positive definite after damping.
+    """
+    n_out, n_in = weight.shape
+    w = weight.float().clone()
+    dead = statistics.diagonal() == 0
+    w[:, dead] = 0
+    upper = _inverse_factor(statistics, dead)
+    mask = torch.zeros_like(w, dtype=torch.bool)
+    removed = 0
+    for start in range(0, n_in, BLOCK_SIZE):
+        end = min(start + BLOCK_SIZE, n_in)
+        factor = upper[start:end, start:end]
+        metric = w[:, start:end].square() / factor.diagonal().square()
+        count = min(round(sparsity * n_out * end) - removed, metric.numel())
+        removed += count
+        chosen = metric.flatten().topk(count, largest=False, sorted=False).indices
+        mask[:, start:end] = (
+            torch.zeros(metric.numel(), dtype=torch.bool, device=w.device)
+            .index_fill_(0, chosen, True)
+            .reshape(metric.shape)
+        )
+        errors = torch.zeros_like(metric)
+        for j in range(end - start):
+            column = start + j
+            removed_part = w[:, column] * mask[:, column]
+            errors[:, j] = removed_part / factor[j, j]
+            w[:, column:end] -= errors[:, j : j + 1] * factor[j : j + 1, j:]
+        w[:, end:] -= errors @ upper[start:end, end:]
+    w.masked_fill_(mask, 0)
+    return w.to(weight.dtype), mask
+
+
+def _inverse_factor(hessian: torch.Tensor, dead: torch.Tensor) -> torch.Tensor:
+    """Returns the upper Cholesky factor of the inverse of the damped Hessian [n_in, n_in]."""
+    damped = hessian.clone()
+    diagonal = damped.diagonal()
+    diagonal[dead] = 1
+    diagonal += DAMPING * diagonal.mean()
+    try:
+        inverse = torch.cholesky_inverse(torch.linalg.cholesky(damped))
+        return torch.linalg.cholesky(inverse, upper=True)
+    except torch.linalg.LinAlgError as error:
+        raise PruningError(
+            message(
+                "the Hessian of a matrix is not positive definite after damping",
+                "calibration activations that are finite and not extreme",
+                "Use more calibration samples, or float32 activations.",
+            )
+        ) from error

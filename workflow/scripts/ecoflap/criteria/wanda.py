@@ -1,0 +1,36 @@
+"""Wanda (Sun et al. 2023): weight magnitude times the norm of the input feature."""
+
+import torch
+
+from ecoflap.criteria.selection import smallest
+
+UPDATES_WEIGHTS = False
+NEEDS_INPUTS = True
+
+
+def statistics(inputs: torch.Tensor) -> torch.Tensor:
+    """Returns the sum of squares of each input feature.
+
+    Args:
+        inputs: [n_tokens, n_in], padding removed.
+
+    Returns:
+        float32 [n_in].
+    """
+    return inputs.float().square().sum(dim=0)
+
+
+def prune(
+    weight: torch.Tensor, statistics: torch.Tensor, sparsity: float, group: str
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Removes the weights with the smallest ``abs(W_ij) ||X_j||_2``.
+
+    Args:
+        weight: [n_out, n_in].
+        statistics: Sum of squares per input feature [n_in].
+        sparsity: Fraction to remove.
+        group: ``row`` or ``matrix``: what is compared.
+    """
+    metric = weight.abs().float() * statistics.sqrt()
+    mask = smallest(metric, sparsity, group)
+    return weight.masked_fill(mask, 0), mask

@@ -1,0 +1,30 @@
+"""Data sets as lists of examples. A module has SPLITS, VIEWS and ``load``. Needs no torch."""
+
+from collections.abc import Mapping
+
+from ecoflap.errors import DataError
+from ecoflap.registry import DATASETS
+
+
+def load(dataset: Mapping) -> list[dict]:
+    """Loads the examples that a config entry describes.
+
+    Args:
+        dataset: ``name``, ``split``, ``view``, and optionally ``limit`` (number of examples) and
+            ``folder`` (a local copy instead of the hub).
+
+    Returns:
+        Examples, each with a unique ``id`` and what its view says.
+
+    Raises:
+        DataError: if the data set cannot be read or is empty.
+    """
+    settings = dict(dataset)
+    name = settings.pop("name")
+    try:
+        examples = DATASETS.get(name).load(**settings)
+    except (OSError, ValueError, ImportError) as error:
+        raise DataError(f"data set '{name}' ({settings}): {error}") from error
+    if not examples:
+        raise DataError(f"data set '{name}' ({settings}) has no example")
+    return examples

@@ -1,0 +1,89 @@
+"""Stage 1: teach a vision tower what is where, before any text.
+
+Learning objects and language at once from captions stays at the prior for minutes on this
+scale; labels for each patch get the tower past that in two.
+"""
+
+import logging
+import random
+from collections.abc import Callable
+
+import torch
+from torch import nn
+from torch.nn import functional
+from tqdm import tqdm
+
+from ecoflap.data.scene_pictures import COLOURS, PICTURE_SIZE, SHAPES
+from ecoflap.demo.batches import contents_of_cells, draw_scenes, to_pixels
+from ecoflap.demo.models import PATCH_SIZE, WIDTH
+from ecoflap.demo.training import Optimizer
+
+logger = logging.getLogger(__name__)
+
+BATCH_SIZE = 64
+PEAK_RATE = 1.5e-3
+N_CELLS = 9
+
+
+def cell_of_patches() -> torch.Tensor:
+    """The cell of the grid in which the centre of each patch lies, [n_patches]."""
+    per_side = PICTURE_SIZE // PATCH_SIZE
+    cell = ((torch.arange(per_side) + 0.5) * 3 / per_side).long()
+    return (3 * cell[:, None] + cell[None, :]).flatten()
+
+
+class ContentHeads(nn.Module):
+    """Linear readings of colour and shape from features, used in this stage only."""
+
+    def __init__(self) -> None:
+        """Make one head for colour and one for shape; class 0 is "nothing here"."""
+        super().__init__()
+        self.colour = nn.Linear(WIDTH, 1 + len(COLOURS))
+        self.shape = nn.Linear(WIDTH, 1 + len(SHAPES))
+
+    def loss(self, features: torch.Tensor, contents: torch.Tensor) -> torch.Tensor:
+        """Cross-entropy of features [B, K, D] against contents [B, K, 2]."""
+        colour, shape = contents.flatten(0, 1).unbind(-1)
+        flat = features.flatten(0, 1)
+        return functional.cross_entropy(self.colour(flat), colour) + functional.cross_entropy(
+            self.shape(flat), shape
+        )
+
+
+def pretrain_vision(
+    encode: Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor | None]],
+    parameters: list[nn.Parameter],
+    *,
+    n_steps: int,
+    seed: int,
+) -> float:
+    """Train features to tell the content of their part of the picture.
+
+    Args:
+        encode: Pixels -> patch features [B, 64, D] and query features [B, Q, D] or None. Patches
+            learn the content of the cell they lie in. Query i of the first nine learns that of
+            cell i: so places reach the language model, which sees queries only.
+        parameters: What to train beside the heads.
+        n_steps: How many batches.
+        seed: Decides the pictures.
+
+    Returns:
+        The last loss.
+    """
+    rng = random.Random(f"pretrain {seed}")
+    cells = cell_of_patches()
+    patch_heads, query_heads = ContentHeads(), ContentHeads()
+    heads = [*patch_heads.parameters(), *query_heads.parameters()]
+    optimizer = Optimizer([*parameters, *heads], PEAK_RATE, n_steps)
+    for step in tqdm(range(n_steps), desc="stage 1", disable=None):
+        chosen, images = draw_scenes(rng, BATCH_SIZE)
+        contents = contents_of_cells(chosen)
+        with torch.autocast("cpu", torch.bfloat16):
+            patches, queries = encode(to_pixels(images))
+            loss = patch_heads.loss(patches, contents[:, cells])
+            if queries is not None:
+                loss = loss + query_heads.loss(queries[:, :N_CELLS], contents)
+        optimizer.step(loss)
+        if step % 100 == 0:
+            logger.info("stage 1: step %d of %d, loss %.4f", step, n_steps, loss.item())
+    return loss.item()

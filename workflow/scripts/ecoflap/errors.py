@@ -1,0 +1,40 @@
+"""Errors that a user can act on: the value seen, what is allowed, what to do."""
+
+
+class EcoflapError(Exception):
+    """Base of every error that this package raises on purpose."""
+
+
+class ConfigError(EcoflapError):
+    """The configuration is wrong; found before any job starts."""
+
+
+class ArtifactError(EcoflapError):
+    """A file is missing, damaged, or not what its name says."""
+
+
+class ModelError(EcoflapError):
+    """A model cannot be loaded, or its structure is not understood."""
+
+
+class DataError(EcoflapError):
+    """A data set or a calibration sample is missing or unusable."""
+
+
+class AllocationError(EcoflapError):
+    """Scores or budgets from which no allocation can be made."""
+
+
+class PruningError(EcoflapError):
+    """The numbers met on the way do not allow the step that was asked for."""
+
+
+def message(seen: str, allowed: str, remedy: str) -> str:
+    """Joins the three parts of an error message.
+
+    Args:
+        seen: The value that was met and where.
+        allowed: What would have been accepted.
+        remedy: What the user can do now.
+    """
+    return f"{seen}. Allowed: {allowed}. {remedy}"

@@ -1,0 +1,1 @@
+"""Downstream evaluation: tasks make predictions, metrics make numbers from stored ones."""

@@ -1,0 +1,101 @@
+"""BLIP-2 with an encoder-decoder language model (T5)."""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from transformers import AutoProcessor, Blip2ForConditionalGeneration
+
+from ecoflap.errors import ModelError, message
+from ecoflap.models.base import Matrix, Model
+
+IGNORED = -100  # the label that cross-entropy leaves out
+
+
+class Adapter(Model):
+    """BLIP-2: vision tower, Q-Former (never pruned), T5."""
+
+    @classmethod
+    def from_pretrained(cls, path: str, dtype: torch.dtype, device: str) -> "Adapter":
+        """Loads the model and its processor from a folder or the hub.
+
+        Raises:
+            ModelError: for a decoder-only language model, which this adapter does not know.
+        """
+        module = Blip2ForConditionalGeneration.from_pretrained(path, dtype=dtype).to(device)
+        if module.config.use_decoder_only_language_model:
+            raise ModelError(
+                message(
+                    f"BLIP-2 with {module.config.text_config.model_type} in '{path}'",
+                    "BLIP-2 with T5",
+                    "Use a FlanT5 checkpoint.",
+                )
+            )
+        return cls(module, AutoProcessor.from_pretrained(path))
+
+    def valid_tokens(
+        self, matrix: Matrix, batch: Mapping[str, torch.Tensor]
+    ) -> torch.Tensor | None:
+        """Image tokens are all real; text tokens are real where the masks say so."""
+        if matrix.tower == "vision":
+            return None
+        cross_input = matrix.name.endswith(("EncDecAttention.k", "EncDecAttention.v"))
+        if ".decoder." in matrix.name and not cross_input:
+            return batch["labels"] != IGNORED
+        return batch["attention_mask"].bool()
+
+    def encode(self, examples: Sequence[Mapping]) -> dict[str, torch.Tensor]:
+        """Encodes examples with ``image``, ``prompt`` and ``target``.
+
+        Returns:
+            pixel_values [n, 3, height, width], input_ids and attention_mask [n, prompt tokens],
+            labels [n, target tokens] with -100 for padding.
+        """
+        batch = self._inputs([e["image"] for e in examples], [e["prompt"] for e in examples])
+        batch["labels"] = self._labels([e["target"] for e in examples])
+        return batch
+
+    def _inputs(self, images: Sequence, prompts: Sequence[str]) -> dict[str, torch.Tensor]:
+        encoded = self.processor(
+            images=list(images), text=list(prompts), padding=True, return_tensors="pt"
+        )
+        return dict(encoded)
+
+    def _labels(self, targets: Sequence[str]) -> torch.Tensor:
+        tokens = self.processor.tokenizer(list(targets), padding=True, return_tensors="pt")
+        return tokens["input_ids"].masked_fill(tokens["attention_mask"] == 0, IGNORED)
+
+    @torch.no_grad()
+    def generate(
+        self, images: Sequence, prompts: Sequence[str], *, max_new_tokens: int, num_beams: int = 1
+    ) -> list[str]:
+        """Answers prompts about images.
+
+        Args:
+            images: PIL images.
+            prompts: One per image.
+            max_new_tokens: Length limit of the answer.
+            num_beams: 1 is greedy.
+        """
+        batch = self.to_device(self._inputs(images, prompts))
+        tokens = self.module.generate(
+            **batch,
+            max_new_tokens=max_new_tokens,
+            num_beams=num_beams,
+            do_sample=False,
+            use_cache=True,
+        )
+        texts = self.processor.batch_decode(tokens, skip_special_tokens=True)
+        return [text.strip() for text in texts]
+
+    @torch.no_grad()
+    def log_likelihood(
+        self, images: Sequence, prompts: Sequence[str], targets: Sequence[str]
+    ) -> list[float]:
+        """Returns log p(target | image, prompt) summed over the target's tokens."""
+        batch = self.to_device(
+            {**self._inputs(images, prompts), "labels": self._labels(targets)}
+        )
+        log_probabilities = self.module(**batch).logits.float().log_softmax(-1)  # [n, t, vocab]
+        labels = batch["labels"]
+        chosen = log_probabilities.gather(-1, labels.clamp(min=0).unsqueeze(-1)).squeeze(-1)
+        return chosen.masked_fill(labels == IGNORED, 0).sum(-1).tolist()

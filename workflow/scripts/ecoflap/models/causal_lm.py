@@ -1,0 +1,58 @@
+"""Any decoder-only language model of transformers."""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from ecoflap.models.base import Matrix, Model
+
+
+class Adapter(Model):
+    """A causal language model, calibrated and evaluated on windows of text."""
+
+    @classmethod
+    def from_pretrained(cls, path: str, dtype: torch.dtype, device: str) -> "Adapter":
+        """Loads the model and its tokenizer from a folder or the hub."""
+        module = AutoModelForCausalLM.from_pretrained(path, dtype=dtype).to(device)
+        return cls(module, AutoTokenizer.from_pretrained(path))
+
+    def valid_tokens(
+        self, matrix: Matrix, batch: Mapping[str, torch.Tensor]
+    ) -> torch.Tensor | None:
+        """All tokens are real unless the batch brings an attention mask."""
+        mask = batch.get("attention_mask")
+        return None if mask is None else mask.bool()
+
+    def windows(self, text: str, length: int) -> torch.Tensor:
+        """Cuts a text into windows of tokens without overlap; the rest is dropped.
+
+        Args:
+            text: The whole text.
+            length: Tokens per window.
+
+        Returns:
+            int64 [n_windows, length].
+        """
+        tokens = self.processor(text, add_special_tokens=False, verbose=False)["input_ids"]
+        count = len(tokens) // length
+        return torch.tensor(tokens[: count * length]).reshape(count, length)
+
+    def encode(self, examples: Sequence[Mapping]) -> dict[str, torch.Tensor]:
+        """Stacks examples with ``tokens`` [length] into input_ids and labels [n, length]."""
+        tokens = torch.stack([e["tokens"] for e in examples])
+        return {"input_ids": tokens, "labels": tokens.clone()}
+
+    @torch.no_grad()
+    def negative_log_likelihood(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Returns the summed loss of each window's tokens after the first, float64 [n].
+
+        Args:
+            tokens: int64 [n, length].
+        """
+        tokens = tokens.to(self.device)
+        logits = self.module(input_ids=tokens).logits[:, :-1].float()
+        loss = torch.nn.functional.cross_entropy(
+            logits.transpose(1, 2), tokens[:, 1:], reduction="none"
+        )
+        return loss.double().sum(-1).cpu()

@@ -1,0 +1,54 @@
+"""CLIP: two towers and the contrastive loss."""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from transformers import AutoProcessor, CLIPModel
+
+from ecoflap.models.base import Matrix, Model
+
+
+class Adapter(Model):
+    """CLIP; Wanda compares rows in both towers, as published."""
+
+    row_towers = ("vision", "language")
+
+    @classmethod
+    def from_pretrained(cls, path: str, dtype: torch.dtype, device: str) -> "Adapter":
+        """Loads the model and its processor from a folder or the hub."""
+        module = CLIPModel.from_pretrained(path, dtype=dtype).to(device)
+        return cls(module, AutoProcessor.from_pretrained(path))
+
+    def loss(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """Returns the symmetric contrastive loss over the batch."""
+        return self.module(**batch, return_loss=True).loss
+
+    def valid_tokens(
+        self, matrix: Matrix, batch: Mapping[str, torch.Tensor]
+    ) -> torch.Tensor | None:
+        """Image tokens are all real; text tokens where the attention mask says so."""
+        return None if matrix.tower == "vision" else batch["attention_mask"].bool()
+
+    def encode(self, examples: Sequence[Mapping]) -> dict[str, torch.Tensor]:
+        """Encodes examples with ``image`` and ``caption``.
+
+        Returns:
+            pixel_values [n, 3, height, width], input_ids and attention_mask [n, tokens].
+        """
+        encoded = self.processor(
+            images=[e["image"] for e in examples],
+            text=[e["caption"] for e in examples],
+            padding=True,
+            truncation=True,
+            return_tensors="pt",
+        )
+        return {name: encoded[name] for name in ("pixel_values", "input_ids", "attention_mask")}
+
+    @torch.no_grad()
+    def similarity(self, images: Sequence, texts: Sequence[str]) -> torch.Tensor:
+        """Returns the logits of each image against each text, [n_images, n_texts]."""
+        examples = {"images": list(images), "text": list(texts)}
+        encoded = self.processor(
+            **examples, padding=True, truncation=True, return_tensors="pt"
+        )
+        return self.module(**self.to_device(encoded)).logits_per_image.float().cpu()

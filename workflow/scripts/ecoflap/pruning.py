@@ -1,0 +1,371 @@
+"""The fine step: layer-wise pruning, block after block, on the activations of pruned blocks."""
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from tqdm import tqdm
+
+from ecoflap import artifacts, blocks, criteria
+from ecoflap.allocation import exact
+from ecoflap.errors import ArtifactError, PruningError, message
+from ecoflap.models.base import Block, Matrix, Model
+from ecoflap.registry import CRITERIA
+from ecoflap.scores import matrix_table
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+log = logging.getLogger(__name__)
+REPORT_COLUMNS = [
+    "tower",
+    "block",
+    "name",
+    "n_weights",
+    "sparsity",
+    "achieved_sparsity",
+    "block_error",
+    "seconds",
+]
+
+
+def prune(
+    model: Model,
+    batches: Iterable[Mapping[str, torch.Tensor]],
+    plan: "pd.DataFrame",
+    *,
+    criterion: str = "wanda",
+    group: str | None = None,
+) -> "pd.DataFrame":
+    """Prunes a model in place.
+
+    Blocks are pruned in the order in which the model runs them. The statistics of a block come
+    from the outputs of the already pruned blocks before it, and each block is called by the
+    model's own code with the arguments that it computes.
+
+    Args:
+        model: What `ecoflap.load` returned; its ``masks`` are filled.
+        batches: Calibration batches; may be empty for ``magnitude``.
+        plan: What `ecoflap.allocate` returned: columns name and sparsity.
+        criterion: ``magnitude``, ``wanda`` or ``sparsegpt``.
+        group: What Wanda compares, ``row`` or ``matrix``; the model's published choice if None.
+
+    Returns:
+        One row per matrix: planned and achieved sparsity, relative error of the block's output
+        (NaN without batches), seconds of its block.
+
+    Raises:
+        PruningError: if the plan does not fit the model or a number is not finite.
+    """
+    sparsity = _planned(model, plan)
+    module = CRITERIA.get(criterion)
+    batches = [model.to_device(batch) for batch in batches] if module.NEEDS_INPUTS else []
+    if module.NEEDS_INPUTS and not batches:
+        raise PruningError(message(f"{criterion} got no batch", "at least one", "Pass batches."))
+    rows = []
+    walk = _Walk(model, batches, module)
+    for block in tqdm(walk.order(), desc=criterion, unit="block", disable=None):
+        start = time.perf_counter()
+        statistics = walk.statistics(block)
+        done = []
+        for matrix in block.matrices:
+            target = sparsity[matrix.name]
+            achieved = _prune_one(
+                model, matrix, module, statistics.get(matrix.name), target, group
+            )
+            done.append((matrix, target, achieved))
+        error = walk.advance(block)
+        seconds = time.perf_counter() - start
+        rows += [_row(model, *item, error, seconds) for item in done]
+        if done:
+            removed = sum(m.n_weights * achieved for m, _, achieved in done)
+            log.info(
+                "block %s: sparsity %.4f, output error %.4f, %.2f s",
+                block.name,
+                removed / sum(m.n_weights for m, _, _ in done),
+                error,
+                seconds,
+            )
+    return _report(rows)
+
+
+class _Walk:
+    """Runs one block at a time on all batches, replaying the blocks before it."""
+
+    def __init__(self, model: Model, batches: Sequence[Mapping], criterion):
+        self.model = model
+        self.batches = batches
+        self.criterion = criterion
+        self.modules = model.block_modules()
+        self.calls = blocks.Trace()
+        self.traces = [blocks.Trace() for _ in batches]
+        self.before: list = []
+        if batches:
+            with torch.no_grad():
+                _, self.calls = blocks.run(
+                    self.modules, lambda: model.loss(batches[0]), keep=lambda block: False
+                )
+
+    def order(self) -> list[Block]:
+        """Returns the blocks as the model runs them; without batches, as its modules come."""
+        if not self.batches:
+            return [block for block in self.model.blocks if block.matrices]
+        return [self.model.blocks[index] for index in self.calls.order()]
+
+    @torch.no_grad()
+    def statistics(self, block: Block) -> dict[str, torch.Tensor]:
+        """Returns the criterion's statistics of each matrix, summed over the batches."""
+        self.before = []
+        if not self.batches or not block.matrices:
+            return {}
+        sums: dict[str, torch.Tensor] = {}
+        for number, batch in enumerate(self.batches):
+            with _Observer(self.model, block, batch, self.criterion.statistics, sums):
+                self.before.append(self._run(number, block).outputs)
+        return sums
+
+    @torch.no_grad()
+    def advance(self, block: Block) -> float:
+        """Records the block's outputs after pruning; returns their relative change."""
+        changed = total = 0.0
+        for number in range(len(self.batches)):
+            self.traces[number] = self._run(number, block)
+            if not self.before:
+                continue
+            for old, new in zip(self.before[number], self.traces[number].outputs, strict=True):
+                if old is new or old is None:
+                    continue
+                a, b = _first_tensor(old).float(), _first_tensor(new).float()
+                changed += (a - b).square().sum(dtype=torch.float64).item()
+                total += a.square().sum(dtype=torch.float64).item()
+        self.before = []
+        if not self.batches:
+            return float("nan")
+        return (changed / total) ** 0.5 if total else 0.0
+
+    def _run(self, number: int, block: Block) -> blocks.Trace:
+        _, trace = blocks.run(
+            self.modules,
+            lambda: self.model.loss(self.batches[number]),
+            trace=self.traces[number],
+            start=self.calls.first_call(block.index),
+            stop=self.calls.last_call(block.index),
+        )
+        return trace
+
+
+def _first_tensor(output) -> torch.Tensor:
+    """Returns the hidden states of a block's output."""
+    while not isinstance(output, torch.Tensor):
+        output = next(iter(output.values() if isinstance(output, dict) else output))
+    return output
+
+
+class _Observer:
+    """Adds up the statistics of the inputs of a block's matrices during a ``with``."""
+
+    def __init__(
+        self, model: Model, block: Block, batch: Mapping, function: Callable, sums: dict
+    ):
+        self.model, self.block, self.batch = model, block, batch
+        self.function, self.sums = function, sums
+        # Query, key and value read one tensor: its statistics are computed once.
+        self.known: list[tuple[torch.Tensor, torch.Tensor]] = []
+
+    def __enter__(self) -> None:
+        self.handles = [
+            matrix.module.register_forward_pre_hook(
+                lambda _, args, matrix=matrix: self._add(matrix, args[0])
+            )
+            for matrix in self.block.matrices
+        ]
+
+    def __exit__(self, *_: object) -> None:
+        for handle in self.handles:
+            handle.remove()
+
+    def _add(self, matrix: Matrix, inputs: torch.Tensor) -> None:
+        value = next((known for tensor, known in self.known if tensor is inputs), None)
+        if value is None:
+            value = self.function(self._tokens(matrix, inputs))
+            self.known.append((inputs, value))
+        earlier = self.sums.get(matrix.name)
+        self.sums[matrix.name] = value.clone() if earlier is None else earlier.add_(value)
+
+    def _tokens(self, matrix: Matrix, inputs: torch.Tensor) -> torch.Tensor:
+        """Returns the real tokens of the inputs, [n_tokens, n_in]."""
+        valid = self.model.valid_tokens(matrix, self.batch)
+        if valid is None:
+            return inputs.reshape(-1, inputs.shape[-1])
+        if valid.shape != inputs.shape[:-1]:
+            raise PruningError(
+                message(
+                    f"{matrix.name} reads tokens {tuple(inputs.shape[:-1])}",
+                    f"{tuple(valid.shape)}, the shape of the padding mask",
+                    "The model's adapter must say which tokens of this matrix are padding.",
+                )
+            )
+        return inputs[valid]
+
+
+def _planned(model: Model, plan: "pd.DataFrame") -> dict[str, float]:
+    planned = dict(zip(plan["name"], plan["sparsity"], strict=True))
+    names = {matrix.name for matrix in model.matrices()}
+    if names != set(planned) or len(plan) != len(planned):
+        odd = sorted(names.symmetric_difference(planned)) or ["a matrix that is named twice"]
+        raise PruningError(
+            message(
+                f"the plan does not fit the model: {odd[0]} ({len(odd)} in all)",
+                "one row for each prunable matrix of this model",
+                "Make the plan from scores of the same model.",
+            )
+        )
+    return planned
+
+
+def _prune_one(
+    model: Model,
+    matrix: Matrix,
+    criterion,
+    statistics: torch.Tensor | None,
+    sparsity: float,
+    group: str | None,
+) -> float:
+    """Prunes a matrix in place, keeps its mask, returns the achieved sparsity."""
+    weight = matrix.module.weight
+    try:
+        new, mask = criteria.apply(
+            criterion,
+            weight.detach(),
+            statistics,
+            sparsity=sparsity,
+            group=group or model.group_of(matrix.tower),
+        )
+    except PruningError as error:
+        raise PruningError(f"{matrix.name}: {error}") from error
+    with torch.no_grad():
+        weight.copy_(new)
+    model.masks[matrix.name] = artifacts.pack_mask(mask)
+    return mask.sum().item() / matrix.n_weights
+
+
+def _row(model: Model, matrix: Matrix, target: float, achieved: float, error: float, s: float):
+    name = model.blocks[matrix.block].name
+    return (matrix.tower, name, matrix.name, matrix.n_weights, target, achieved, error, s)
+
+
+def _report(rows: list[tuple]) -> "pd.DataFrame":
+    import pandas as pd
+
+    return pd.DataFrame(rows, columns=REPORT_COLUMNS)
+
+
+def prune_global_magnitude(model: Model, sparsity: str | float) -> "pd.DataFrame":
+    """Removes the weights of smallest absolute value over the whole model, in place.
+
+    The threshold is found by bisection on the bit patterns of the absolute values, which are
+    ordered like the values, so that no copy of all weights is ever made. Ties at the threshold
+    go in the order of the matrices until the count is exact: ``N - round((1 - p) N)``.
+
+    Args:
+        model: What `ecoflap.load` returned; its ``masks`` are filled.
+        sparsity: Fraction of all prunable weights to remove.
+
+    Returns:
+        The report of `prune`.
+    """
+    start = time.perf_counter()
+    total = sum(matrix.n_weights for matrix in model.matrices())
+    removed = total - round((1 - exact(sparsity)) * total)
+    low, high = 0, 0x7F800000  # bit patterns of 0 and infinity
+    while low < high:  # the smallest pattern that at least `removed` weights do not exceed
+        middle = (low + high) // 2
+        below = sum(int((_bits(m) <= middle).sum()) for m in model.matrices())
+        low, high = (low, middle) if below >= removed else (middle + 1, high)
+    ties = removed - sum(int((_bits(m) < low).sum()) for m in model.matrices())
+    rows = []
+    for matrix in model.matrices():
+        bits = _bits(matrix)
+        mask = bits < low
+        equal = (bits == low).flatten().nonzero().squeeze(1)[: max(ties, 0)]
+        mask.view(-1)[equal] = True
+        ties -= len(equal)
+        with torch.no_grad():
+            matrix.module.weight.masked_fill_(mask, 0)
+        model.masks[matrix.name] = artifacts.pack_mask(mask)
+        achieved = mask.sum().item() / matrix.n_weights
+        seconds = time.perf_counter() - start
+        rows.append(_row(model, matrix, achieved, achieved, float("nan"), seconds))
+    return _report(rows)
+
+
+def _bits(matrix: Matrix) -> torch.Tensor:
+    """Returns the absolute weights as ordered integers [n_out, n_in]."""
+    return matrix.module.weight.detach().abs().float().view(torch.int32)
+
+
+def save_changes(model: Model, path: str | Path, head: Mapping, *, updates_weights: bool) -> None:
+    """Stores what pruning changed: packed masks, or whole tensors if weights were updated.
+
+    Args:
+        model: A pruned model.
+        path: The safetensors file to write.
+        head: Provenance header; must hold ``dense``, the hash of the dense checkpoint.
+        updates_weights: Whether weights that stayed have new values.
+    """
+    if updates_weights:
+        changes = {m.name: m.module.weight.detach().cpu() for m in model.matrices()}
+    else:
+        changes = {f"{name}.mask": packed for name, packed in model.masks.items()}
+    artifacts.write_tensors(path, changes, head)
+
+
+def apply_changes(model: Model, path: str | Path, dense: str) -> None:
+    """Applies what `save_changes` stored to a freshly loaded dense model.
+
+    Args:
+        model: The dense model.
+        path: The stored changes.
+        dense: Hash of the dense checkpoint that was loaded.
+
+    Raises:
+        ArtifactError: if the changes belong to another checkpoint or do not fit.
+    """
+    changes, head = artifacts.read_tensors(path, "pruned")
+    if head["dense"] != dense:
+        raise ArtifactError(
+            message(
+                f"{path} was made from another checkpoint ({head['dense'][:12]})",
+                f"changes of the checkpoint {dense[:12]}",
+                "Prune this model again.",
+            )
+        )
+    for matrix in model.matrices():
+        weight = matrix.module.weight
+        with torch.no_grad():
+            if f"{matrix.name}.mask" in changes:
+                packed = changes.pop(f"{matrix.name}.mask")
+                mask = artifacts.unpack_mask(packed, tuple(weight.shape))
+                weight.masked_fill_(mask.to(weight.device), 0)
+                model.masks[matrix.name] = packed
+            elif matrix.name in changes and changes[matrix.name].shape == weight.shape:
+                weight.copy_(changes.pop(matrix.name))
+            else:
+                raise ArtifactError(
+                    message(
+                        f"{path} has nothing that fits {matrix.name}",
+                        "a mask or a tensor for every prunable matrix",
+                        "Prune this model again.",
+                    )
+                )
+
+
+def sparsities(model: Model) -> "pd.DataFrame":
+    """Counts the zeros of every prunable matrix: tower, block, name, n_weights, sparsity."""
+    frame = matrix_table(model)
+    zeros = [int((m.module.weight == 0).sum()) for m in model.matrices()]
+    frame["sparsity"] = [zero / n for zero, n in zip(zeros, frame["n_weights"], strict=True)]
+    return frame

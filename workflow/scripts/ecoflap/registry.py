@@ -1,0 +1,83 @@
+"""Names that configs use, each a module that is imported on first use. Needs no torch.
+
+Adding a score, a criterion, a data set or a model family is a new module and a line here.
+"""
+
+import difflib
+import importlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from types import ModuleType
+
+from ecoflap.errors import ConfigError, message
+
+
+def suggestion(name: object, known: Iterable[str]) -> str:
+    """Returns ``Did you mean 'x'?`` for the nearest known name, or an empty string."""
+    near = difflib.get_close_matches(str(name), list(known), n=1)
+    return f"Did you mean '{near[0]}'?" if near else ""
+
+
+def unknown(kind: str, name: object, known: Iterable[str]) -> str:
+    """Returns the message for a name that is not known."""
+    known = sorted(known)
+    remedy = suggestion(name, known) or "Use one of these, or add an entry of your own."
+    return message(f"unknown {kind} '{name}'", ", ".join(known) or "none is defined", remedy)
+
+
+class Registry:
+    """Maps names to modules, so that a plug-in which is not used costs nothing."""
+
+    def __init__(self, kind: str, package: str, names: Iterable[str]):
+        """Makes a registry.
+
+        Args:
+            kind: What the names are, for messages.
+            package: Holds one module per name, with ``_`` for ``-``.
+            names: The known names.
+        """
+        self.kind = kind
+        self.package = package
+        self.names = tuple(names)
+
+    def __iter__(self) -> Iterator[str]:
+        """Iterates over the names."""
+        return iter(self.names)
+
+    def module_name(self, name: str) -> str:
+        """Returns the dotted module of a name.
+
+        Raises:
+            ConfigError: if the name is not known.
+        """
+        if name not in self.names:
+            raise ConfigError(unknown(self.kind, name, self.names))
+        return f"{self.package}.{name.replace('-', '_')}"
+
+    def get(self, name: str) -> ModuleType:
+        """Imports and returns the module of a name."""
+        return importlib.import_module(self.module_name(name))
+
+
+@dataclass(frozen=True)
+class Family:
+    """What a model family can be calibrated with and evaluated on.
+
+    Attributes:
+        formats: Formats of calibration samples.
+        tasks: Kinds of task.
+    """
+
+    formats: tuple[str, ...]
+    tasks: tuple[str, ...]
+
+
+CRITERIA = Registry("criterion", "ecoflap.criteria", ("magnitude", "wanda", "sparsegpt"))
+SCORES = Registry("score", "ecoflap.scores", ("zeroth", "gradnorm", "first"))
+DATASETS = Registry("data set", "ecoflap.data", ("scenes", "easy-vqa", "wikitext-2"))
+ADAPTERS = Registry("model family", "ecoflap.models", ("blip2", "clip", "causal-lm"))
+FAMILIES = {
+    "blip2": Family(("prefix-target",), ("vqa", "captioning", "retrieval")),
+    "clip": Family(("image-caption",), ("classification",)),
+    "causal-lm": Family(("text-windows",), ("perplexity",)),
+}

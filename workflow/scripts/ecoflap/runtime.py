@@ -1,0 +1,214 @@
+"""What surrounds a computation: log, seeds, device, peak memory, versions, code hash."""
+
+import ast
+import hashlib
+import importlib.metadata
+import logging
+import os
+import platform
+import resource
+import sys
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+from ecoflap.errors import ConfigError, message
+
+PACKAGE = Path(__file__).parent
+LIBRARIES = ("torch", "transformers", "numpy", "safetensors", "pyarrow")
+
+
+def start_job(log_file: str, threads: int = 1) -> logging.Logger:
+    """Sends everything that this process and its children print to the rule's log.
+
+    File descriptors are duplicated, not ``sys.stderr`` replaced, so that native
+    code, children and the traceback of a crash land in the log too.
+
+    Args:
+        log_file: The rule's log.
+        threads: CPU threads that torch and BLAS may use.
+    """
+    Path(log_file).parent.mkdir(parents=True, exist_ok=True)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    descriptor = os.open(log_file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+    os.dup2(descriptor, 1)
+    os.dup2(descriptor, 2)
+    os.close(descriptor)
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True
+    )
+    set_threads(threads)
+    return logging.getLogger("ecoflap.job")
+
+
+def set_threads(threads: int) -> None:
+    """Sets the number of CPU threads for torch, which is imported here."""
+    os.environ["OMP_NUM_THREADS"] = str(threads)
+    import torch
+
+    torch.set_num_threads(threads)
+
+
+def resolve_device(name: str = "auto") -> str:
+    """Returns the torch device for ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+
+    Raises:
+        ConfigError: if a GPU is asked for and none is visible.
+    """
+    import torch
+
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise ConfigError(
+            message(f"device '{name}' is not available", "auto, cpu", "Set device: auto or cpu.")
+        )
+    return name
+
+
+def seed_from(*parts: object) -> int:
+    """Returns a 63-bit seed for a name, so that randomness never depends on order."""
+    digest = hashlib.sha256("/".join(str(part) for part in parts).encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1
+
+
+def versions(libraries: Iterable[str] = LIBRARIES) -> dict[str, str]:
+    """Returns the versions of Python and of the libraries that can change a number."""
+    found = {"python": platform.python_version()}
+    for name in libraries:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+class Cost:
+    """Measures wall time and peak memory of a ``with`` block.
+
+    Attributes:
+        seconds: Wall time, filled on exit.
+        peak_memory_mb: Peak of the device's allocator, or the growth of the resident set
+            over its value at the start on a CPU, in MiB.
+    """
+
+    def __init__(self, device: str = "cpu"):
+        """Args: device whose memory is measured."""
+        self.device = device
+        self.seconds = 0.0
+        self.peak_memory_mb = 0.0
+
+    def __enter__(self) -> "Cost":
+        """Starts the clock."""
+        if self.device.startswith("cuda"):
+            import torch
+
+            torch.cuda.reset_peak_memory_stats(self.device)
+        self._resident = _resident_mb()
+        _reset_peak()
+        self._start = time.perf_counter()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Stops the clock and reads the peak."""
+        self.seconds = time.perf_counter() - self._start
+        if self.device.startswith("cuda"):
+            import torch
+
+            self.peak_memory_mb = torch.cuda.max_memory_allocated(self.device) / 2**20
+        else:
+            self.peak_memory_mb = max(0.0, _peak_mb() - self._resident)
+
+    def as_dict(self) -> dict[str, float]:
+        """Returns the two numbers for an artifact."""
+        return {
+            "seconds": round(self.seconds, 3),
+            "peak_memory_mb": round(self.peak_memory_mb, 1),
+            "device": self.device,
+        }
+
+
+def _status_mb(key: str) -> float | None:
+    try:
+        text = Path("/proc/self/status").read_text()
+    except OSError:
+        return None
+    for line in text.splitlines():
+        if line.startswith(key):
+            return int(line.split()[1]) / 1024
+    return None
+
+
+def _peak_mb() -> float:
+    peak = _status_mb("VmHWM:")
+    return peak if peak is not None else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def _resident_mb() -> float:
+    resident = _status_mb("VmRSS:")
+    return resident if resident is not None else _peak_mb()
+
+
+def _reset_peak() -> None:
+    # Linux only; elsewhere the peak is that of the whole process.
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        pass
+
+
+def imported_files(entry: Path) -> list[Path]:
+    """Returns the file and every module of this package that it imports, directly or not.
+
+    Modules imported by name at run time (plug-ins of a registry) are not seen.
+    """
+    seen: dict[Path, None] = {}
+    waiting = [entry]
+    while waiting:
+        path = waiting.pop()
+        if path in seen:
+            continue
+        seen[path] = None
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+            else:
+                continue
+            waiting += [file for name in names if (file := module_file(name))]
+    return sorted(seen)
+
+
+def module_file(name: str) -> Path | None:
+    """Returns the source of a module of this package, or None for any other name."""
+    parts = name.split(".")
+    if parts[0] != "ecoflap":
+        return None
+    path = PACKAGE.joinpath(*parts[1:])
+    for candidate in (path.with_suffix(".py"), path / "__init__.py"):
+        if candidate.is_file():
+            return candidate
+    return None
+
+
+def code_hash(entry: Path, plugins: Iterable[str] = ()) -> str:
+    """Hashes a script, the package modules it imports, and the plug-ins it will load.
+
+    Snakemake does not notice an edited module; rules put this hash into ``params``.
+
+    Args:
+        entry: The rule's script.
+        plugins: Dotted names of modules that the script imports by name.
+    """
+    files = dict.fromkeys(imported_files(entry))
+    for name in plugins:
+        path = module_file(name)
+        if path is None:
+            raise ConfigError(f"plug-in module '{name}' has no source file in this package")
+        files.update(dict.fromkeys(imported_files(path)))
+    digest = hashlib.sha256()
+    for path in sorted(files):
+        digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()[:16]
