@@ -213,12 +213,18 @@ def unpack_mask(packed: Any, shape: tuple[int, ...]) -> Any:
     return torch.from_numpy(bits).reshape(shape)
 
 
-def write_manifest(folder: Path | str, head: Mapping) -> None:
-    """Writes ``manifest.json`` into a checkpoint folder, with the hash of every file in it."""
+def write_manifest(folder: Path | str, head: Mapping, matrices: list[dict]) -> None:
+    """Writes ``manifest.json`` into a checkpoint folder.
+
+    Args:
+        folder: The checkpoint; the hash of every file in it is recorded.
+        head: Provenance header.
+        matrices: The prunable matrices: tower, block, name, n_weights.
+    """
     folder = Path(folder)
     files = {
         str(path.relative_to(folder)): file_hash(path)
         for path in sorted(folder.rglob("*"))
         if path.is_file() and path.name not in ("manifest.json", ".snakemake_timestamp")
     }
-    write_json(folder / "manifest.json", {"files": files}, head)
+    write_json(folder / "manifest.json", {"files": files, "matrices": matrices}, head)

@@ -43,11 +43,10 @@ def start_job(log_file: str, threads: int = 1) -> logging.Logger:
 
 
 def set_threads(threads: int) -> None:
-    """Sets the number of CPU threads for torch, which is imported here."""
+    """Sets the number of CPU threads, without importing torch for those who do not use it."""
     os.environ["OMP_NUM_THREADS"] = str(threads)
-    import torch
-
-    torch.set_num_threads(threads)
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(threads)
 
 
 def resolve_device(name: str = "auto") -> str:
@@ -89,13 +88,19 @@ class Cost:
 
     Attributes:
         seconds: Wall time, filled on exit.
-        peak_memory_mb: Peak of the device's allocator, or the growth of the resident set
-            over its value at the start on a CPU, in MiB.
+        peak_memory_mb: Peak of the device's allocator in MiB; on a CPU the memory held at the
+            start plus the growth of the resident set.
     """
 
-    def __init__(self, device: str = "cpu"):
-        """Args: device whose memory is measured."""
+    def __init__(self, device: str = "cpu", held_mb: float = 0.0):
+        """Prepares a measurement.
+
+        Args:
+            device: Device whose memory is measured.
+            held_mb: Memory that the model holds before the start, in MiB.
+        """
         self.device = device
+        self.held_mb = held_mb
         self.seconds = 0.0
         self.peak_memory_mb = 0.0
 
@@ -118,7 +123,7 @@ class Cost:
 
             self.peak_memory_mb = torch.cuda.max_memory_allocated(self.device) / 2**20
         else:
-            self.peak_memory_mb = max(0.0, _peak_mb() - self._resident)
+            self.peak_memory_mb = self.held_mb + max(0.0, _peak_mb() - self._resident)
 
     def as_dict(self) -> dict[str, float]:
         """Returns the two numbers for an artifact."""

@@ -111,8 +111,7 @@ def caption_forms(scene: Scene) -> dict[str, list[str]]:
         forms["list"].append(f"there is a {scene[0].name}")
     if len(scene) < 3:
         forms["place"] = [
-            " and ".join(f"a {thing.name} {place_of(thing)}" for thing in order)
-            for order in orders
+            " and ".join(f"a {thing.name} {place_of(thing)}" for thing in order) for order in orders
         ]
     if len(scene) > 1:
         forms["relation"] = [text for first, *rest in orders for text in _relate(first, rest)]
@@ -210,9 +209,7 @@ def _ask_count(scene: Scene, rng: random.Random, _pairs: Sequence) -> Question:
     return Question("count", "count", f"how many {what} are there?", NUMBERS[answer])
 
 
-def _ask_existence(
-    scene: Scene, rng: random.Random, pairs: Sequence[tuple[str, str]]
-) -> Question:
+def _ask_existence(scene: Scene, rng: random.Random, pairs: Sequence[tuple[str, str]]) -> Question:
     present = [(thing.colour, thing.shape) for thing in scene]
     if rng.random() < 0.5:
         return _existence(rng.choice(present), "yes")

@@ -28,9 +28,7 @@ CELLS = tuple(itertools.product(range(3), range(3)))
 
 # Every shape misses two colours, every colour one shape: what remains shows each word often.
 HELD_OUT = frozenset((colour, SHAPES[i % 4]) for i, colour in enumerate(COLOURS))
-SEEN = tuple(
-    pair for pair in itertools.product(COLOURS, SHAPES) if pair not in HELD_OUT
-)
+SEEN = tuple(pair for pair in itertools.product(COLOURS, SHAPES) if pair not in HELD_OUT)
 
 _OVERSAMPLING = 4
 

@@ -80,7 +80,9 @@ def load(*, split: str, view: str, limit: int | None = None) -> list[Example]:
     """
     for what, value, allowed in (("split", split, SPLITS), ("view", view, VIEWS)):
         if value not in allowed:
-            raise ValueError(f"unknown {what} {value!r} of scenes: choose from {', '.join(allowed)}")
+            raise ValueError(
+                f"unknown {what} {value!r} of scenes: choose from {', '.join(allowed)}"
+            )
     return list(itertools.islice(_examples(split, view), limit))
 
 
@@ -137,7 +139,7 @@ def _make_retrieval(
     wanted = meaning(caption)
     scenes = [
         [other for other in group if not wanted <= facts(other)]
-        for group in _changed_scenes(scene, pairs)
+        for group in changed_scenes(scene, pairs)
     ]
     return {
         "caption": caption,
@@ -146,7 +148,7 @@ def _make_retrieval(
     }
 
 
-def _changed_scenes(scene: Scene, pairs: Sequence[tuple[str, str]]) -> list[list[Scene]]:
+def changed_scenes(scene: Scene, pairs: Sequence[tuple[str, str]]) -> list[list[Scene]]:
     """Scenes with one colour, shape or placement changed: a group for each thing to change."""
     names = {(thing.colour, thing.shape) for thing in scene}
     cells = {(thing.row, thing.column) for thing in scene}

@@ -51,7 +51,7 @@ class ContentHeads(nn.Module):
 
 
 def pretrain_vision(
-    encode: Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor | None]],
+    encode: Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]],
     parameters: list[nn.Parameter],
     *,
     n_steps: int,
@@ -60,9 +60,9 @@ def pretrain_vision(
     """Train features to tell the content of their part of the picture.
 
     Args:
-        encode: Pixels -> patch features [B, 64, D] and query features [B, Q, D] or None. Patches
-            learn the content of the cell they lie in. Query i of the first nine learns that of
-            cell i: so places reach the language model, which sees queries only.
+        encode: Pixels -> patch features [B, 64, D] and cell features [B, 9, D], read from all
+            that later stages see of the picture. Both learn the colour and shape in their cell;
+            without the second, places never get past the vision tower.
         parameters: What to train beside the heads.
         n_steps: How many batches.
         seed: Decides the pictures.
@@ -72,17 +72,16 @@ def pretrain_vision(
     """
     rng = random.Random(f"pretrain {seed}")
     cells = cell_of_patches()
-    patch_heads, query_heads = ContentHeads(), ContentHeads()
-    heads = [*patch_heads.parameters(), *query_heads.parameters()]
+    patch_heads, cell_heads = ContentHeads(), ContentHeads()
+    heads = [*patch_heads.parameters(), *cell_heads.parameters()]
     optimizer = Optimizer([*parameters, *heads], PEAK_RATE, n_steps)
     for step in tqdm(range(n_steps), desc="stage 1", disable=None):
         chosen, images = draw_scenes(rng, BATCH_SIZE)
         contents = contents_of_cells(chosen)
         with torch.autocast("cpu", torch.bfloat16):
-            patches, queries = encode(to_pixels(images))
-            loss = patch_heads.loss(patches, contents[:, cells])
-            if queries is not None:
-                loss = loss + query_heads.loss(queries[:, :N_CELLS], contents)
+            of_patches, of_cells = encode(to_pixels(images))
+            loss = patch_heads.loss(of_patches, contents[:, cells])
+            loss = loss + cell_heads.loss(of_cells, contents)
         optimizer.step(loss)
         if step % 100 == 0:
             logger.info("stage 1: step %d of %d, loss %.4f", step, n_steps, loss.item())

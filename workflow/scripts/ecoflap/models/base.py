@@ -10,6 +10,7 @@ from torch import nn
 
 from ecoflap.errors import ModelError, message
 from ecoflap.models.structure import find_block_lists
+from ecoflap.runtime import Cost
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,11 @@ class Model:
     def device(self) -> torch.device:
         """Device of the weights."""
         return next(self.module.parameters()).device
+
+    def cost(self) -> Cost:
+        """Returns a measurement of time and memory that counts the weights too."""
+        weights = sum(p.numel() * p.element_size() for p in self.module.parameters())
+        return Cost(str(self.device), weights / 2**20)
 
     def matrices(self) -> Iterator[Matrix]:
         """Iterates over all prunable matrices, block by block."""

@@ -1,0 +1,23 @@
+rule extract_calibration:
+    input:
+        model="results/models/{model}",
+    output:
+        samples="results/calibration/{model}/{calibration}/seed{seed}/samples.safetensors",
+        manifest="results/calibration/{model}/{calibration}/seed{seed}/manifest.json",
+    log:
+        "results/logs/extract_calibration/{model}/{calibration}/seed{seed}.log",
+    benchmark:
+        "results/benchmarks/extract_calibration/{model}/{calibration}/seed{seed}.tsv"
+    conda:
+        "../../envs/pipeline.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=60,
+    params:
+        settings=calibration_settings,
+        code=calibration_code,
+    message:
+        "Drawing calibration samples {wildcards.calibration} for {wildcards.model}, seed {wildcards.seed}"
+    script:
+        "../scripts/extract_calibration.py"

@@ -1,0 +1,53 @@
+# Targets only: one stage, one experiment. A bare `snakemake` makes `all`, in the Snakefile.
+
+
+rule calibrations:
+    input:
+        targets.collect(config, targets.samples),
+
+
+rule scores:
+    input:
+        targets.collect(config, targets.scores),
+
+
+rule allocations:
+    input:
+        targets.collect(config, targets.plans),
+
+
+rule pruned_models:
+    input:
+        targets.collect(config, targets.pruned),
+
+
+rule evaluations:
+    input:
+        targets.collect(config, targets.metrics),
+
+
+rule tables:
+    input:
+        [
+            file
+            for name in targets.of_kind(config, "table")
+            for file in targets.outputs(config, name)
+        ],
+
+
+rule figures:
+    input:
+        [
+            file
+            for name in targets.of_kind(config, *targets.FIGURES)
+            for file in targets.outputs(config, name)
+        ],
+
+
+for name in config["run"]:
+
+    rule:
+        name:
+            name.replace("-", "_")
+        input:
+            list(targets.outputs(config, name)),

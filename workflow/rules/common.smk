@@ -1,0 +1,176 @@
+# Loads and checks the configuration; input and params functions of the rules.
+import sys
+from pathlib import Path
+
+from snakemake.exceptions import WorkflowError
+
+SCRIPTS = Path(workflow.basedir, "workflow", "scripts")
+sys.path.insert(0, str(SCRIPTS))
+
+from ecoflap import config as configuration
+from ecoflap import runtime, targets
+from ecoflap.errors import ConfigError
+from ecoflap.registry import ADAPTERS, CRITERIA, DATASETS, SCORES
+
+try:
+    configuration.check(config, Path(workflow.basedir, "workflow", "schemas"))
+except ConfigError as error:
+    raise WorkflowError(str(error)) from None
+
+GPUS = 0 if config["device"] == "cpu" else 1
+
+
+wildcard_constraints:
+    model="|".join(config["models"]),
+    calibration="|".join(config["calibrations"]),
+    score="|".join(config["scores"]),
+    variant="|".join([targets.DENSE, *config["variants"]]),
+    suite="|".join([*config["suites"], *config["tasks"]]),
+    table="|".join(targets.of_kind(config, "table")) or "none",
+    figure="|".join(targets.of_kind(config, *targets.FIGURES)) or "none",
+    seed="[0-9]+",
+    sparsity="0[.][0-9]+",
+
+
+def code(script, plugins=()):
+    """Hash of a rule's script, of what it imports, and of the plug-ins that it will load."""
+    return runtime.code_hash(SCRIPTS / script, plugins)
+
+
+def adapter(wildcards):
+    return ADAPTERS.module_name(config["models"][wildcards.model]["family"])
+
+
+def dataset(entry):
+    return DATASETS.module_name(entry["dataset"]["name"])
+
+
+def variant(wildcards):
+    return config["variants"][wildcards.variant]
+
+
+def calibration_values(wildcards):
+    """Wildcards with the calibration set and score of the variant, to fill in paths."""
+    name = targets.calibration_of(config, wildcards.model, wildcards.variant)
+    return {
+        **dict(wildcards.items()),
+        "calibration": name,
+        "score": variant(wildcards).get("score"),
+    }
+
+
+# prepare_model
+def prepare_code(wildcards):
+    return code("prepare_model.py", [adapter(wildcards)])
+
+
+# extract_calibration
+def calibration_settings(wildcards):
+    entry = config["calibrations"][wildcards.calibration]
+    return {**entry, "dataset": targets.located(config, entry["dataset"])}
+
+
+def calibration_code(wildcards):
+    entry = config["calibrations"][wildcards.calibration]
+    return code("extract_calibration.py", [adapter(wildcards), dataset(entry)])
+
+
+# compute_scores
+def score_code(wildcards):
+    estimator = config["scores"][wildcards.score]["estimator"]
+    return code(
+        "compute_scores.py", [adapter(wildcards), SCORES.module_name(estimator)]
+    )
+
+
+# allocate_sparsity
+def allocation_scores(wildcards):
+    values = calibration_values(wildcards)
+    return targets.SCORES.format(**values) if values["score"] else []
+
+
+def allocation_settings(wildcards):
+    entry = variant(wildcards)
+    settings = {key: entry[key] for key in ("granularity", "reduction") if key in entry}
+    settings["method"] = entry.get("allocation", "uniform")
+    if settings["method"] == "ecoflap":
+        settings["max_sparsity"] = targets.max_sparsity(entry, wildcards.sparsity)
+    return settings
+
+
+# prune_model
+def prune_plan(wildcards):
+    return targets.PLAN if targets.needs_plan(variant(wildcards)) else []
+
+
+def prune_samples(wildcards):
+    needed = targets.needs_samples(variant(wildcards))
+    return targets.SAMPLES.format(**calibration_values(wildcards)) if needed else []
+
+
+def prune_settings(wildcards):
+    return {
+        key: variant(wildcards)[key]
+        for key in ("criterion", "group")
+        if key in variant(wildcards)
+    }
+
+
+def prune_code(wildcards):
+    criterion = variant(wildcards)["criterion"]
+    plugins = [CRITERIA.module_name(criterion)] if criterion in CRITERIA else []
+    return code("prune_model.py", [adapter(wildcards), *plugins])
+
+
+# evaluate_model
+def evaluation_changes(wildcards):
+    return [] if wildcards.variant == targets.DENSE else targets.CHANGES
+
+
+def evaluation_tasks(wildcards):
+    return targets.tasks_of(config, wildcards.suite)
+
+
+def evaluation_code(wildcards):
+    tasks = evaluation_tasks(wildcards).values()
+    return code("evaluate_model.py", [adapter(wildcards), *map(dataset, tasks)])
+
+
+# make_table
+def table_metrics(wildcards):
+    return list(targets.metrics(config, wildcards.table))
+
+
+def table_costs(wildcards):
+    return list(targets.pruned(config, wildcards.table, targets.PRUNE_COST))
+
+
+def table_score_costs(wildcards):
+    return list(
+        dict.fromkeys(targets.scores(config, wildcards.table, targets.SCORE_COST))
+    )
+
+
+def table_published(wildcards):
+    name = config["experiments"][wildcards.table].get("published")
+    return f"workflow/resources/published/{name}.csv" if name else []
+
+
+def table_settings(wildcards):
+    entry = config["experiments"][wildcards.table]
+    scores = {name: config["variants"][name].get("score") for name in entry["variants"]}
+    return {
+        **entry,
+        "labels": targets.labels(config, wildcards.table),
+        "scores": scores,
+    }
+
+
+# plot_figure
+def figure_inputs(wildcards):
+    return list(dict.fromkeys(targets.figure_inputs(config, wildcards.figure)))
+
+
+def figure_settings(wildcards):
+    entry = config["experiments"][wildcards.figure]
+    return {**entry, "labels": targets.labels(config, wildcards.figure)}

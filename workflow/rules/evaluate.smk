@@ -1,0 +1,27 @@
+rule evaluate_model:
+    input:
+        model="results/models/{model}",
+        changes=evaluation_changes,
+    output:
+        predictions="results/evaluation/{model}/{variant}/seed{seed}/{sparsity}/{suite}/predictions.parquet",
+        metrics="results/evaluation/{model}/{variant}/seed{seed}/{sparsity}/{suite}/metrics.json",
+    log:
+        "results/logs/evaluate_model/{model}/{variant}/seed{seed}/{sparsity}/{suite}.log",
+    benchmark:
+        "results/benchmarks/evaluate_model/{model}/{variant}/seed{seed}/{sparsity}/{suite}.tsv"
+    conda:
+        "../../envs/pipeline.yaml"
+    threads: 1
+    resources:
+        gpu=GPUS,
+        mem_mb=8000,
+        runtime=480,
+    params:
+        tasks=evaluation_tasks,
+        dtype=lookup(dpath="models/{model}/dtype", within=config),
+        device=config["device"],
+        code=evaluation_code,
+    message:
+        "Evaluating {wildcards.model} {wildcards.variant} {wildcards.sparsity} on {wildcards.suite}, seed {wildcards.seed}"
+    script:
+        "../scripts/evaluate_model.py"

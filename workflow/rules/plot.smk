@@ -1,0 +1,31 @@
+rule plot_figure:
+    input:
+        figure_inputs,
+    output:
+        pdf="results/figures/{figure}.pdf",
+        svg=report(
+            "results/figures/{figure}.svg",
+            caption="../report/figure.rst",
+            category="Figures",
+            labels={"experiment": "{figure}"},
+        ),
+        png="results/figures/{figure}.png",
+        csv="results/figures/{figure}.csv",
+    log:
+        "results/logs/plot_figure/{figure}.log",
+    benchmark:
+        "results/benchmarks/plot_figure/{figure}.tsv"
+    conda:
+        "../../envs/pipeline.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    params:
+        settings=figure_settings,
+        style=config["plotting"],
+        code=code("plot_figure.py"),
+    message:
+        "Drawing {wildcards.figure}"
+    script:
+        "../scripts/plot_figure.py"

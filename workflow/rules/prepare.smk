@@ -1,0 +1,20 @@
+rule prepare_model:
+    output:
+        model=directory("results/models/{model}"),
+    log:
+        "results/logs/prepare_model/{model}.log",
+    benchmark:
+        "results/benchmarks/prepare_model/{model}.tsv"
+    conda:
+        "../../envs/pipeline.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=60,
+    params:
+        settings=lookup(dpath="models/{model}", within=config),
+        code=prepare_code,
+    message:
+        "Preparing the dense model {wildcards.model}"
+    script:
+        "../scripts/prepare_model.py"

@@ -1,0 +1,30 @@
+rule prune_model:
+    input:
+        model="results/models/{model}",
+        plan=prune_plan,
+        samples=prune_samples,
+    output:
+        changes="results/pruned/{model}/{variant}/seed{seed}/{sparsity}/changes.safetensors",
+        layers="results/pruned/{model}/{variant}/seed{seed}/{sparsity}/layers.parquet",
+        cost="results/pruned/{model}/{variant}/seed{seed}/{sparsity}/cost.json",
+    log:
+        "results/logs/prune_model/{model}/{variant}/seed{seed}/{sparsity}.log",
+    benchmark:
+        "results/benchmarks/prune_model/{model}/{variant}/seed{seed}/{sparsity}.tsv"
+    conda:
+        "../../envs/pipeline.yaml"
+    threads: 1
+    resources:
+        gpu=GPUS,
+        mem_mb=8000,
+        runtime=240,
+    params:
+        settings=prune_settings,
+        dtype=lookup(dpath="models/{model}/dtype", within=config),
+        batch_size=lookup(dpath="models/{model}/batch_size", within=config),
+        device=config["device"],
+        code=prune_code,
+    message:
+        "Pruning {wildcards.model} to {wildcards.sparsity} with {wildcards.variant}, seed {wildcards.seed}"
+    script:
+        "../scripts/prune_model.py"

@@ -1,0 +1,27 @@
+"""Turns scores into a sparsity per group under the total budget.
+
+Output: JSON with a row per matrix: weights kept, its sparsity and that of its group.
+"""
+
+import pandas as pd
+
+from ecoflap import allocation, artifacts, runtime
+
+log = runtime.start_job(snakemake.log[0])
+settings = snakemake.params.settings
+
+if snakemake.input.get("scores"):
+    table, _ = artifacts.read_table(snakemake.input.scores, "scores")
+else:
+    table = pd.DataFrame(artifacts.read_json(snakemake.input.manifest, "model")["matrices"])
+plan = allocation.allocate(table, sparsity=snakemake.wildcards.sparsity, **settings)
+log.info("%d of %d weights stay", plan["keep"].sum(), plan["n_weights"].sum())
+
+head = artifacts.header(
+    "allocation",
+    rule=snakemake.rule,
+    code=snakemake.params.code,
+    config={"sparsity": snakemake.wildcards.sparsity, **settings},
+    inputs=artifacts.input_hashes(dict(snakemake.input.items())),
+)
+artifacts.write_json(snakemake.output.plan, {"matrices": plan.to_dict("records")}, head)

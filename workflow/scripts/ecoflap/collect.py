@@ -1,0 +1,115 @@
+"""Gathers artifacts into tidy tables: what both tables and figures are made of."""
+
+import math
+from collections.abc import Iterable
+
+import pandas as pd
+
+from ecoflap import artifacts
+
+POINT = ["model", "variant", "sparsity"]
+PERCENT = ("accuracy", "cider", "tr1", "ir1")
+
+
+def metrics(files: Iterable[str]) -> pd.DataFrame:
+    """Reads metrics files: one row per model, variant, sparsity, seed, task, metric and subset.
+
+    Fractions and CIDEr become percent, as papers print them.
+    """
+    rows = []
+    for file in files:
+        content = artifacts.read_json(file, "metrics")
+        point = {key: content[key] for key in [*POINT, "seed"]}
+        rows += [{**point, **row} for row in content["metrics"]]
+    frame = pd.DataFrame(rows)
+    percent = frame["metric"].isin(PERCENT)
+    columns = ["value", "standard_error"]
+    frame[columns] = frame[columns].astype(float)
+    frame.loc[percent, columns] *= 100
+    return frame
+
+
+def over_seeds(frame: pd.DataFrame) -> pd.DataFrame:
+    """Averages over calibration seeds.
+
+    Args:
+        frame: What `metrics` returned.
+
+    Returns:
+        Per model, variant, sparsity, task and metric (whole task): value (mean), standard_error,
+        seeds, error_over. With several seeds the standard error is that of their mean; with one
+        it is the item-level error of that seed's number, and ``error_over`` says ``items``.
+    """
+    whole = frame[frame["subset"] == ""]
+    rows = []
+    for key, part in whole.groupby([*POINT, "task", "metric"], sort=False):
+        seeds = len(part)
+        error = (
+            part["value"].std(ddof=1) / math.sqrt(seeds)
+            if seeds > 1
+            else part["standard_error"].iloc[0]
+        )
+        over = "seeds" if seeds > 1 else "items"
+        rows.append((*key, part["value"].mean(), error, seeds, over))
+    columns = [*POINT, "task", "metric", "value", "standard_error", "seeds", "error_over"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def costs(
+    prune_files: Iterable[str], score_files: Iterable[str], scores: dict[str, str | None]
+) -> pd.DataFrame:
+    """Adds up what a method costs: its score and its pruning pass.
+
+    Args:
+        prune_files: Cost files of prune_model.
+        score_files: Cost files of compute_scores.
+        scores: The score of each variant, if it has one.
+
+    Returns:
+        Per model, variant and sparsity, averaged over seeds: seconds, peak_memory_mb,
+        achieved_sparsity.
+    """
+    scoring = {
+        (cost["model"], cost["score"], cost["seed"]): cost
+        for cost in (artifacts.read_json(file, "cost") for file in score_files)
+    }
+    rows = []
+    for file in prune_files:
+        cost = artifacts.read_json(file, "cost")
+        first = scoring.get((cost["model"], scores[cost["variant"]], cost["seed"]))
+        parts = [cost, first] if first else [cost]
+        rows.append(
+            {
+                **{key: cost[key] for key in POINT},
+                "seconds": sum(part["seconds"] for part in parts),
+                "peak_memory_mb": max(part["peak_memory_mb"] for part in parts),
+                "achieved_sparsity": cost["achieved_sparsity"],
+            }
+        )
+    return pd.DataFrame(rows).groupby(POINT, sort=False, as_index=False).mean()
+
+
+def scores(files: Iterable[str]) -> pd.DataFrame:
+    """Reads score files: one row per matrix, with the columns score_id and seed."""
+    frames = []
+    for file in files:
+        frame, head = artifacts.read_table(file, "scores")
+        name = str(file).rpartition("/")[2].removesuffix(".parquet")
+        frames.append(frame.assign(score_id=name, seed=head["seed"]))
+    return pd.concat(frames, ignore_index=True)
+
+
+def plans(files: Iterable[str]) -> pd.DataFrame:
+    """Reads allocations: one row per block, with its sparsity and the columns of its path."""
+    frames = []
+    for file in files:
+        *_, model, variant, seed, name = str(file).split("/")
+        content = artifacts.read_json(file, "allocation")
+        frame = pd.DataFrame(content["matrices"])
+        blocks = frame.groupby(["tower", "block"], sort=False, as_index=False)[
+            ["n_weights", "keep"]
+        ].sum()
+        blocks["block_sparsity"] = 1 - blocks["keep"] / blocks["n_weights"]
+        point = {"model": model, "variant": variant, "sparsity": name.removesuffix(".json")}
+        frames.append(blocks.assign(**point, seed=int(seed.removeprefix("seed"))))
+    return pd.concat(frames, ignore_index=True)

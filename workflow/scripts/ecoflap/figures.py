@@ -1,0 +1,171 @@
+"""Figures from collected artifacts: what is drawn, and the numbers that were drawn."""
+
+import itertools
+from collections.abc import Mapping
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("agg")
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from ecoflap import collect
+from ecoflap.targets import DENSE
+
+
+def draw(kind: str, frame: pd.DataFrame, settings: Mapping, style: Mapping) -> Figure:
+    """Draws a figure.
+
+    Args:
+        kind: ``tradeoff``, ``sparsity-per-block`` or ``score-scatter``.
+        frame: The table that `collect_data` returned for this kind.
+        settings: The experiment, with labels.
+        style: config/plotting.yaml.
+    """
+    rc = {
+        "font.size": style["font_size"],
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "legend.frameon": False,
+        "svg.hashsalt": "ecoflap",  # the same numbers give the same file
+        "svg.fonttype": "none",
+        "pdf.fonttype": 42,
+    }
+    with plt.rc_context(rc):
+        return KINDS[kind](frame, settings, style)
+
+
+def collect_data(kind: str, files: list[str]) -> pd.DataFrame:
+    """Reads the artifacts of a kind of figure into the table that is drawn and stored."""
+    if kind == "tradeoff":
+        return collect.over_seeds(collect.metrics(files))
+    if kind == "sparsity-per-block":
+        return collect.plans(files)
+    return collect.scores(files)
+
+
+def save(figure: Figure, paths: Mapping[str, str | Path], dpi: int) -> None:
+    """Writes a figure in each format, without the date, so that bytes repeat."""
+    dates = {"pdf": {"CreationDate": None}, "svg": {"Date": None}, "png": None}
+    for suffix, path in paths.items():
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path, dpi=dpi, metadata=dates[suffix])
+    plt.close(figure)
+
+
+def _looks(style: Mapping):
+    return zip(itertools.cycle(style["colours"]), itertools.cycle(style["markers"]), strict=False)
+
+
+def _panels(count: int, style: Mapping, *, columns: int, share_y: bool = False):
+    rows = -(-count // columns)
+    size = (style["width_inches"] * columns, style["height_inches"] * rows + 0.5)
+    figure, axes = plt.subplots(
+        rows, columns, figsize=size, squeeze=False, layout="constrained", sharey=share_y
+    )
+    for axis in axes.flat[count:]:
+        axis.set_visible(False)
+    return figure, axes.flat[:count]
+
+
+def _legend(figure: Figure, axis) -> None:
+    handles, labels = axis.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=min(3, len(labels)))
+
+
+def _tradeoff(frame: pd.DataFrame, settings: Mapping, style: Mapping) -> Figure:
+    """Metric against sparsity, a panel per model and number."""
+    labels = settings["labels"]
+    tasks = frame[frame["task"].isin(settings["tasks"])]
+    panels = list(tasks.groupby(["model", "task", "metric"], sort=False))
+    figure, axes = _panels(len(panels), style, columns=min(2, len(panels)))
+    for axis, ((model, task, metric), part) in zip(axes, panels, strict=True):
+        dense = part[part["variant"] == DENSE]["value"].iloc[0]
+        axis.axhline(dense, color=style["dense_colour"], linestyle="--", linewidth=1, label="Dense")
+        for variant, (colour, marker) in zip(settings["variants"], _looks(style), strict=False):
+            line = part[part["variant"] == variant].assign(
+                x=lambda rows: rows["sparsity"].astype(float)
+            )
+            line = line.sort_values("x")
+            axis.errorbar(
+                line["x"],
+                line["value"],
+                yerr=line["standard_error"],
+                color=colour,
+                marker=marker,
+                markersize=4,
+                linewidth=1.2,
+                capsize=2,
+                label=labels["variants"][variant],
+            )
+        unit = "perplexity" if metric == "perplexity" else f"{metric} (%)"
+        axis.set(title=labels["tasks"][task], xlabel="Sparsity", ylabel=unit)
+    _legend(figure, axes[0])
+    return figure
+
+
+def _sparsity_per_block(frame: pd.DataFrame, settings: Mapping, style: Mapping) -> Figure:
+    """Sparsity per block for each variant, a panel per model, tower and sparsity."""
+    panels = list(frame.groupby(["model", "sparsity", "tower"], sort=False))
+    figure, axes = _panels(len(panels), style, columns=min(2, len(panels)), share_y=True)
+    for axis, ((_, sparsity, tower), part) in zip(axes, panels, strict=True):
+        axis.axhline(
+            float(sparsity),
+            color=style["dense_colour"],
+            linestyle="--",
+            linewidth=1,
+            label=f"Uniform ({sparsity})",
+        )
+        blocks = list(dict.fromkeys(part["block"]))
+        for variant, (colour, marker) in zip(settings["variants"], _looks(style), strict=False):
+            rows = part[part["variant"] == variant]
+            mean = rows.groupby("block", sort=False)["block_sparsity"].mean().reindex(blocks)
+            axis.plot(
+                range(len(blocks)),
+                mean,
+                color=colour,
+                marker=marker,
+                markersize=4,
+                linewidth=1.2,
+                label=settings["labels"]["variants"][variant],
+            )
+        axis.set(title=f"{tower.capitalize()} tower", xlabel="Block")
+        axis.set_xticks(range(len(blocks)), _short_names(blocks))
+    axes[0].set_ylabel("Sparsity")
+    _legend(figure, axes[0])
+    return figure
+
+
+def _short_names(blocks: list[str]) -> list[str]:
+    """Numbers blocks; in an encoder-decoder, with E or D before the number."""
+    prefix = {True: "D", False: "E"} if any(".decoder." in name for name in blocks) else {}
+    return [prefix.get(".decoder." in name, "") + name.rpartition(".")[2] for name in blocks]
+
+
+def _score_scatter(frame: pd.DataFrame, settings: Mapping, style: Mapping) -> Figure:
+    """One score against another, a point per matrix, on logarithmic axes."""
+    x, y = settings["scores"]
+    wide = frame.pivot_table(index=["tower", "name"], columns="score_id", values="score")
+    figure, axes = _panels(1, style, columns=1)
+    axis = axes[0]
+    for (tower, part), (colour, marker) in zip(wide.groupby("tower"), _looks(style), strict=False):
+        axis.scatter(part[x], part[y], s=10, color=colour, marker=marker, label=tower, alpha=0.7)
+    positive = wide[(wide[x] > 0) & (wide[y] > 0)]
+    limits = [positive[[x, y]].min().min() / 1.5, positive[[x, y]].max().max() * 1.5]
+    axis.plot(limits, limits, color=style["dense_colour"], linestyle="--", linewidth=1, label="y = x")
+    correlation = np.corrcoef(np.log(positive[x]), np.log(positive[y]))[0, 1]
+    axis.set(xscale="log", yscale="log", xlim=limits, ylim=limits)
+    axis.set(xlabel=x, ylabel=y, title=f"{len(wide)} matrices, log correlation {correlation:.2f}")
+    _legend(figure, axis)
+    return figure
+
+
+KINDS = {
+    "tradeoff": _tradeoff,
+    "sparsity-per-block": _sparsity_per_block,
+    "score-scatter": _score_scatter,
+}

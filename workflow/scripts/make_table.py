@@ -1,0 +1,18 @@
+"""Makes a table from metrics and costs, with the published numbers beside them.
+
+Output: the long form as CSV, and the table as Markdown and LaTeX.
+"""
+
+from ecoflap import artifacts, collect, runtime, tables
+
+log = runtime.start_job(snakemake.log[0])
+settings, files = snakemake.params.settings, snakemake.input
+
+summary = collect.over_seeds(collect.metrics(files.metrics))
+costs = collect.costs(files.costs, files.score_costs, settings["scores"])
+published = tables.read_published(files.published) if files.get("published") else None
+frame = tables.tidy(summary, costs, published, settings)
+
+artifacts.write_text(snakemake.output.csv, frame.to_csv(index=False))
+artifacts.write_text(snakemake.output.md, tables.markdown(frame, settings["title"]))
+artifacts.write_text(snakemake.output.tex, tables.latex(frame, settings["title"]))

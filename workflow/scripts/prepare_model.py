@@ -1,0 +1,22 @@
+"""Brings a dense checkpoint to results/models and lists its prunable matrices.
+
+Output: a folder with the checkpoint, its processor and manifest.json (hash of every file).
+"""
+
+from pathlib import Path
+
+from ecoflap import artifacts, models, runtime, scores
+from ecoflap.models import sources
+
+log = runtime.start_job(snakemake.log[0], snakemake.threads)
+folder = Path(snakemake.output.model)
+settings = snakemake.params.settings
+
+folder.mkdir(parents=True, exist_ok=True)
+sources.fetch(settings["source"], folder)
+model = models.load(folder, dtype=settings["dtype"], device="cpu")
+matrices = scores.matrix_table(model)
+log.info("%s: %d prunable matrices, %d weights", folder, len(matrices), matrices.n_weights.sum())
+
+head = artifacts.header("model", rule=snakemake.rule, code=snakemake.params.code, config=settings)
+artifacts.write_manifest(folder, head, matrices.to_dict("records"))

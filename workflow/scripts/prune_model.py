@@ -1,0 +1,49 @@
+"""Prunes a model, block after block, with the sparsities of its allocation.
+
+Output: what changed (packed masks or tensors), a row per matrix, and what it cost.
+"""
+
+import pandas as pd
+
+from ecoflap import artifacts, calibration, models, pruning, runtime
+from ecoflap.registry import CRITERIA
+
+log = runtime.start_job(snakemake.log[0], snakemake.threads)
+settings, files = snakemake.params.settings, snakemake.input
+seed = int(snakemake.wildcards.seed)
+criterion = settings["criterion"]
+
+model = models.load(files.model, dtype=snakemake.params.dtype, device=snakemake.params.device)
+head = artifacts.header(
+    "pruned",
+    rule=snakemake.rule,
+    code=snakemake.params.code,
+    config={"sparsity": snakemake.wildcards.sparsity, **settings},
+    seed=seed,
+    device=str(model.device),
+    inputs=artifacts.input_hashes({k: v for k, v in files.items() if v}),
+    dense=artifacts.file_hash(files.model),
+)
+if criterion == "global-magnitude":
+    with model.cost() as cost:
+        report = pruning.prune_global_magnitude(model, snakemake.wildcards.sparsity)
+    updates = False
+else:
+    plan = pd.DataFrame(artifacts.read_json(files.plan, "allocation")["matrices"])
+    batches = []
+    if files.get("samples"):
+        samples, _ = artifacts.read_tensors(files.samples, "calibration")
+        batches = calibration.batches(samples, snakemake.params.batch_size)
+    with model.cost() as cost:
+        report = pruning.prune(
+            model, batches, plan, criterion=criterion, group=settings.get("group")
+        )
+    updates = CRITERIA.get(criterion).UPDATES_WEIGHTS
+achieved = (report["achieved_sparsity"] * report["n_weights"]).sum() / report["n_weights"].sum()
+log.info("achieved sparsity %.6f in %.1f s", achieved, cost.seconds)
+
+pruning.save_changes(model, snakemake.output.changes, head, updates_weights=updates)
+artifacts.write_table(snakemake.output.layers, report, {**head, "kind": "layers"})
+point = {key: snakemake.wildcards[key] for key in ("model", "variant", "sparsity")}
+facts = {**point, "seed": seed, **cost.as_dict(), "achieved_sparsity": achieved}
+artifacts.write_json(snakemake.output.cost, facts, {**head, "kind": "cost"})

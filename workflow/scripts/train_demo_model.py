@@ -1,0 +1,17 @@
+"""Train one of the two demo models.
+
+Output: a folder that `from_pretrained` loads (float16 weights, configuration, tokenizer, image
+processor) and `training_log.csv`.
+"""
+
+from pathlib import Path
+
+from ecoflap.demo import train_demo_model
+from ecoflap.runtime import start_job
+
+start_job(snakemake.log[0], threads=snakemake.threads)  # noqa: F821
+train_demo_model(
+    snakemake.wildcards.model,  # noqa: F821
+    Path(snakemake.output.weights).parent,  # noqa: F821
+    seed=snakemake.params.seed,  # noqa: F821
+)
