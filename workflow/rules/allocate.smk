@@ -1,7 +1,7 @@
 rule allocate_sparsity:
     input:
         scores=allocation_scores,
-        manifest="results/models/{model}",
+        model="results/models/{model}",
     output:
         plan="results/allocations/{model}/{variant}/seed{seed}/{sparsity}.json",
     log:

@@ -13,7 +13,7 @@ settings = snakemake.params.settings
 if snakemake.input.get("scores"):
     table, _ = artifacts.read_table(snakemake.input.scores, "scores")
 else:
-    table = pd.DataFrame(artifacts.read_json(snakemake.input.manifest, "model")["matrices"])
+    table = pd.DataFrame(artifacts.read_manifest(snakemake.input.model)["matrices"])
 plan = allocation.allocate(table, sparsity=snakemake.wildcards.sparsity, **settings)
 log.info("%d of %d weights stay", plan["keep"].sum(), plan["n_weights"].sum())
 

@@ -20,7 +20,7 @@ head = artifacts.header(
     code=snakemake.params.code,
     config=snakemake.params.tasks,
     device=str(model.device),
-    inputs=artifacts.input_hashes({k: v for k, v in files.items() if v}),
+    inputs=artifacts.input_hashes(dict(files.items())),
 )
 predictions, numbers = [], []
 for name, task in snakemake.params.tasks.items():

@@ -21,7 +21,7 @@ head = artifacts.header(
     config={"sparsity": snakemake.wildcards.sparsity, **settings},
     seed=seed,
     device=str(model.device),
-    inputs=artifacts.input_hashes({k: v for k, v in files.items() if v}),
+    inputs=artifacts.input_hashes(dict(files.items())),
     dense=artifacts.file_hash(files.model),
 )
 if criterion == "global-magnitude":

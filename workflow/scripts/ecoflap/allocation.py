@@ -21,6 +21,7 @@ GRANULARITIES = {
     "tower": ["tower"],
 }
 REDUCTIONS = ("sum", "mean")
+NEGLIGIBLE = 1e-250  # of the largest score; less would overflow when divided by
 
 
 def exact(sparsity: str | float) -> Fraction:
@@ -143,6 +144,7 @@ def _fill(
     score: np.ndarray, size: np.ndarray, floor: np.ndarray, lower: np.ndarray, total: int
 ) -> np.ndarray:
     """Finds lambda by walking the breakpoints of the piecewise linear sum of what is kept."""
+    score = np.where(score < NEGLIGIBLE, 0, score)
     positive = score > 0
     base = np.maximum(lower, floor)  # kept while lambda is 0
     s = score[positive]

@@ -58,8 +58,8 @@ def file_hash(path: Path | str) -> str:
 
 
 def input_hashes(paths: Mapping[str, str]) -> dict[str, str]:
-    """Returns the hash of each named input."""
-    return {name: file_hash(path) for name, path in paths.items()}
+    """Returns the hash of each named input; an input that is not needed here is empty."""
+    return {name: file_hash(path) for name, path in paths.items() if path}
 
 
 class _Atomic:
@@ -228,3 +228,8 @@ def write_manifest(folder: Path | str, head: Mapping, matrices: list[dict]) -> N
         if path.is_file() and path.name not in ("manifest.json", ".snakemake_timestamp")
     }
     write_json(folder / "manifest.json", {"files": files, "matrices": matrices}, head)
+
+
+def read_manifest(folder: Path | str) -> dict:
+    """Reads the manifest of a checkpoint folder."""
+    return read_json(Path(folder) / "manifest.json", "model")

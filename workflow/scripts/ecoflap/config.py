@@ -105,9 +105,10 @@ def _explain(place: str, error: jsonschema.ValidationError) -> str:
         rule = "at least one entry" if error.validator == "minItems" else "each entry once"
         return message(f"{place}: {seen!r}", rule, about or "Correct the list.")
     limit = error.validator_value
-    allowed = {"type": f"type {limit}", "pattern": f"text of the form {limit}"}.get(
-        error.validator, f"{error.validator} {limit}" if not isinstance(limit, list) else about
-    )
+    if error.validator == "pattern":
+        allowed = about or f"text of the form {limit}"
+        return message(f"{place}: {seen!r}", allowed, f"It must match {limit}.")
+    allowed = about if isinstance(limit, list) else f"{error.validator} {limit}"
     return message(f"{place}: {seen!r}", allowed, about or "Correct the value.")
 
 

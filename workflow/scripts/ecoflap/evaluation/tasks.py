@@ -63,19 +63,22 @@ def _captioning(model: "Model", examples: list[dict], task: Mapping) -> Iterator
 
 def _retrieval(model: "Model", examples: list[dict], task: Mapping) -> Iterator[tuple]:
     """Ranks by the likelihood of the caption; the true candidate always comes first."""
-    for example in tqdm(examples, desc="retrieval", unit="example", disable=None):
-        captions = [example["caption"], *example["other_captions"]]
-        images = [example["image"], *example["other_images"]]
-        for subset, pairs in (
-            ("image-to-text", [(example["image"], caption) for caption in captions]),
-            ("text-to-image", [(image, example["caption"]) for image in images]),
-        ):
-            values = model.log_likelihood(
-                [image for image, _ in pairs],
-                [task["prompt"]] * len(pairs),
-                [caption for _, caption in pairs],
-            )
-            yield example["id"], subset, "", [example["caption"]], values
+    for chunk in _chunks(examples, "retrieval", 8):
+        queries = []
+        for example in chunk:
+            image, caption = example["image"], example["caption"]
+            captions = [(image, other) for other in [caption, *example["other_captions"]]]
+            images = [(other, caption) for other in [image, *example["other_images"]]]
+            queries += [(example, "image-to-text", captions), (example, "text-to-image", images)]
+        pairs = [pair for *_, candidates in queries for pair in candidates]
+        values = model.log_likelihood(
+            [image for image, _ in pairs],
+            [task["prompt"]] * len(pairs),
+            [caption for _, caption in pairs],
+        )
+        for example, subset, candidates in queries:
+            own, values = values[: len(candidates)], values[len(candidates) :]
+            yield example["id"], subset, "", [example["caption"]], own
 
 
 def _classification(model: "Model", examples: list[dict], task: Mapping) -> Iterator[tuple]:

@@ -55,10 +55,16 @@ class Adapter(Model):
         return batch
 
     def _inputs(self, images: Sequence, prompts: Sequence[str]) -> dict[str, torch.Tensor]:
+        unique = {id(image): image for image in images}  # each picture is prepared once
         encoded = self.processor(
-            images=list(images), text=list(prompts), padding=True, return_tensors="pt"
+            images=list(unique.values()),
+            text=list(prompts),
+            padding=True,
+            return_tensors="pt",
         )
-        return dict(encoded)
+        position = {key: row for row, key in enumerate(unique)}
+        rows = torch.tensor([position[id(image)] for image in images])
+        return {**encoded, "pixel_values": encoded["pixel_values"][rows]}
 
     def _labels(self, targets: Sequence[str]) -> torch.Tensor:
         tokens = self.processor.tokenizer(list(targets), padding=True, return_tensors="pt")

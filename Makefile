@@ -1,0 +1,47 @@
+# make setup | demo | test | lint | format | report | clean; `make help` says what each does.
+PYTHON ?= python3
+CORES ?= $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
+PIP_FLAGS ?=
+VENV := .venv
+RUN := $(VENV)/bin
+SNAKEMAKE := $(RUN)/snakemake --profile workflow/profiles/local --cores $(CORES)
+STAMP := $(VENV)/.installed
+
+.PHONY: help setup demo test lint format report clean
+
+help:  ## list the targets
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+setup: $(STAMP)  ## install the pinned environment into .venv
+
+$(STAMP): envs/lock.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Python $$($(PYTHON) --version) is too old. Allowed: 3.11 or newer. Name one: make setup PYTHON=python3.11"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(RUN)/python -m pip install --quiet --disable-pip-version-check $(PIP_FLAGS) -r envs/lock.txt
+	$(RUN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $(STAMP)
+
+demo: $(STAMP)  ## all tables and figures on the demo models, one calibration seed
+	$(SNAKEMAKE)
+	@cat results/tables/table1.md
+
+test: $(STAMP)  ## unit, property and workflow tests
+	$(RUN)/python -m pytest
+
+lint: $(STAMP)  ## ruff, snakefmt, snakemake --lint
+	$(RUN)/ruff check .
+	$(RUN)/ruff format --check .
+	$(RUN)/snakefmt --check Snakefile workflow/rules
+	$(RUN)/snakemake --lint
+
+format: $(STAMP)  ## format all code
+	$(RUN)/ruff check --fix .
+	$(RUN)/ruff format .
+	$(RUN)/snakefmt Snakefile workflow/rules
+
+report: demo  ## results/report.html, one file that opens without network
+	$(SNAKEMAKE) --report results/report.html
+
+clean:  ## delete everything that was made; the environment stays
+	rm -rf results/* .snakemake .pytest_cache .ruff_cache .hypothesis

@@ -1,0 +1,128 @@
+"""Allocation against a bisection solver and small cases worked by hand."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from ecoflap import allocation
+from ecoflap.errors import AllocationError
+
+
+def bisected(scores, sizes, p, p_max):
+    """Solves Equation 3 for lambda by bisection, an independent way to the same real solution."""
+    scores, sizes = np.asarray(scores, float), np.asarray(sizes, float)
+    total = round((1 - p) * sizes.sum())
+
+    def kept(rate):
+        return np.minimum(sizes, sizes * (1 - p_max) + rate * scores)
+
+    low, high = 0.0, 1.0
+    while kept(high).sum() < total:
+        high *= 2
+    for _ in range(200):
+        middle = (low + high) / 2
+        low, high = (middle, high) if kept(middle).sum() < total else (low, middle)
+    return kept(high)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_budgets_are_the_bisection_solution_rounded(seed):
+    rng = np.random.default_rng(seed)
+    sizes = rng.integers(100, 10_000, 30) * 10
+    scores = rng.lognormal(0, 1, 30)
+    kept = allocation.budgets(scores, sizes, "0.5", "0.6")
+    assert np.abs(np.array(kept) - bisected(scores, sizes, 0.5, 0.6)).max() <= 1
+    assert sum(kept) == round(0.5 * sizes.sum())
+
+
+def test_budgets_by_hand():
+    # Floors 40 + 40, budget 100: 20 to share 3 : 1.
+    assert allocation.budgets([3, 1], [100, 100], "0.5", "0.6") == [55, 45]
+    # The first is full at 100, so the second gets the rest.
+    assert allocation.budgets([1000, 1], [100, 300], "0.5", "0.9") == [100, 100]
+    # p = p_max leaves nothing to share.
+    assert allocation.budgets([5, 1], [100, 300], "0.5", "0.5") == [50, 150]
+    # What positive scores cannot take goes to a zero score.
+    assert allocation.budgets([1, 0], [10, 10], "0.1", "0.9") == [10, 8]
+
+
+def test_budgets_bear_scores_of_any_scale():
+    small = allocation.budgets([3e-300, 1e-300], [100, 100], "0.5", "0.6")
+    large = allocation.budgets([3e300, 1e300], [100, 100], "0.5", "0.6")
+    assert small == large == [55, 45]
+
+
+@pytest.mark.parametrize(
+    ("scores", "said"),
+    [
+        ([1.0, float("nan")], "right is not finite"),
+        ([1.0, float("inf")], "right is not finite"),
+        ([-1.0, 1.0], "left is negative"),
+        ([0.0, 0.0], "all scores are zero"),
+    ],
+)
+def test_scores_without_a_meaning_are_errors_that_name_the_group(scores, said):
+    with pytest.raises(AllocationError, match=said):
+        allocation.budgets(scores, [10, 10], "0.5", "0.6", names=["left", "right"])
+
+
+@pytest.mark.parametrize("sparsity", ["1.0", "-0.1", "1.2", "half", 1, None, float("nan")])
+def test_sparsities_outside_0_to_1_are_errors(sparsity):
+    with pytest.raises(AllocationError, match="fraction removed"):
+        allocation.budgets([1, 1], [10, 10], sparsity, "0.99")
+
+
+def test_p_above_p_max_is_an_error():
+    with pytest.raises(AllocationError, match="above max_sparsity"):
+        allocation.budgets([1, 1], [10, 10], "0.6", "0.5")
+
+
+def table():
+    rows = [
+        ("vision", "v.0", "v.0.a", 100, 4.0),
+        ("vision", "v.0", "v.0.b", 50, 2.0),
+        ("vision", "v.1", "v.1.a", 100, 1.0),
+        ("language", "l.0", "l.0.a", 150, 1.0),
+    ]
+    return pd.DataFrame(rows, columns=["tower", "block", "name", "n_weights", "score"])
+
+
+@pytest.mark.parametrize("granularity", ["matrix", "block", "tower"])
+@pytest.mark.parametrize("method", ["uniform", "ecoflap"])
+def test_plans_keep_exactly_the_budget(method, granularity):
+    plan = allocation.allocate(table(), sparsity="0.5", method=method, granularity=granularity)
+    assert plan["keep"].sum() == 200
+    assert np.allclose(plan["sparsity"], 1 - plan["keep"] / plan["n_weights"])
+    assert (plan["sparsity"] <= 0.6 + 1e-9).all()
+
+
+def test_a_block_shares_its_sparsity_among_its_matrices():
+    plan = allocation.allocate(table(), sparsity="0.5", max_sparsity="0.6").set_index("name")
+    # Floors 60, 40, 60 and scores 6, 1, 1 share 40: 30, 5, 5.
+    assert plan.loc[["v.0.a", "v.0.b"], "keep"].tolist() == [60, 30]
+    assert plan.loc[["v.1.a", "l.0.a"], "keep"].tolist() == [45, 65]
+
+
+def test_mean_reduction_divides_by_the_size_of_the_group():
+    frame = table()
+    frame["score"] = frame["n_weights"].astype(float)  # the same score per weight everywhere
+    plan = allocation.allocate(frame, sparsity="0.5", max_sparsity="0.6", reduction="mean")
+    blocks = plan.groupby("block")[["keep", "n_weights"]].sum()
+    # Every group gets its floor, 0.4 n, and an equal third of what is left of 200.
+    assert sorted((blocks["keep"] - 0.4 * blocks["n_weights"]).round()) == [13, 13, 14]
+
+
+def test_unknown_names_come_with_a_suggestion():
+    with pytest.raises(AllocationError, match="Did you mean 'ecoflap'"):
+        allocation.allocate(table(), sparsity="0.5", method="ecoflab")
+    with pytest.raises(AllocationError, match="Did you mean 'block'"):
+        allocation.allocate(table(), sparsity="0.5", granularity="blocks")
+
+
+def test_allocation_needs_no_torch():
+    code = "import sys, ecoflap.allocation; sys.exit('torch' in sys.modules)"
+    path = allocation.__file__.rpartition("/ecoflap/")[0]
+    assert subprocess.run([sys.executable, "-c", code], cwd=path, check=False).returncode == 0

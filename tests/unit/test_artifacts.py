@@ -1,0 +1,101 @@
+"""Artifacts: round trips, atomic writing, and damage found by name."""
+
+import json
+
+import pandas as pd
+import pytest
+import torch
+
+from ecoflap import artifacts
+from ecoflap.errors import ArtifactError
+
+
+def head(kind):
+    return artifacts.header(kind, rule="test", code="c0de", config={"a": 1}, seed=3)
+
+
+def write(kind, path):
+    if kind == "json":
+        artifacts.write_json(path, {"numbers": [1, 2.5, None]}, head(kind))
+    elif kind == "parquet":
+        artifacts.write_table(path, pd.DataFrame({"a": [1, 2], "b": [[1.0], []]}), head(kind))
+    else:
+        artifacts.write_tensors(path, {"t": torch.arange(6).reshape(2, 3).T}, head(kind))
+
+
+def read(kind, path, expected=None):
+    reader = {
+        "json": artifacts.read_json,
+        "parquet": artifacts.read_table,
+        "safetensors": artifacts.read_tensors,
+    }[kind]
+    return reader(path, expected or kind)
+
+
+KINDS = ["json", "parquet", "safetensors"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_round_trip_and_same_bytes(kind, tmp_path):
+    write(kind, tmp_path / "one")
+    write(kind, tmp_path / "two")
+    assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
+    content = read(kind, tmp_path / "one")
+    if kind == "json":
+        assert content["numbers"] == [1, 2.5, None]
+        assert content["ecoflap"]["code"] == "c0de"
+    elif kind == "parquet":
+        assert content[0]["a"].tolist() == [1, 2]
+        assert content[1]["seed"] == 3
+    else:
+        assert torch.equal(content[0]["t"], torch.arange(6).reshape(2, 3).T)
+        assert content[1]["config"] == {"a": 1}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_damage_kind_and_version_are_found_by_name(kind, tmp_path, monkeypatch):
+    path = tmp_path / "file"
+    write(kind, path)
+    with pytest.raises(ArtifactError, match="file holds"):
+        read(kind, path, "something else")
+    monkeypatch.setattr(artifacts, "SCHEMA_VERSION", 2)
+    with pytest.raises(ArtifactError, match="schema version 1"):
+        read(kind, path)
+    monkeypatch.undo()
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(ArtifactError, match="cannot read .*file"):
+        read(kind, path)
+    with pytest.raises(ArtifactError, match="missing"):
+        read(kind, tmp_path / "missing")
+
+
+def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path):
+    path = tmp_path / "file.json"
+    artifacts.write_json(path, {"a": 1}, head("json"))
+    before = path.read_bytes()
+    with pytest.raises(ValueError, match="JSON"):
+        artifacts.write_json(path, {"a": float("nan")}, head("json"))
+    with pytest.raises(RuntimeError, match="on purpose"), artifacts._Atomic(path) as temporary:
+        temporary.write_text("half")
+        raise RuntimeError("on purpose")
+    assert path.read_bytes() == before
+    assert [p.name for p in tmp_path.iterdir()] == ["file.json"]
+
+
+def test_a_mask_of_another_shape_is_refused():
+    packed = artifacts.pack_mask(torch.ones(3, 5, dtype=torch.bool))
+    with pytest.raises(ArtifactError, match="does not fit"):
+        artifacts.unpack_mask(packed, (30, 5))
+
+
+def test_the_manifest_lists_every_file_with_its_hash(tmp_path):
+    (tmp_path / "a.txt").write_text("a")
+    artifacts.write_manifest(tmp_path, head("model"), [{"name": "m"}])
+    content = artifacts.read_manifest(tmp_path)
+    assert content["files"] == {
+        # sha256sum of the one letter
+        "a.txt": "ca978112ca1bbdcafac231b39a23dc4da786eff8147c4e72b9807785afee48bb"
+    }
+    assert content["matrices"] == [{"name": "m"}]
+    assert artifacts.file_hash(tmp_path) == artifacts.file_hash(tmp_path / "manifest.json")
+    json.dumps(content, allow_nan=False)

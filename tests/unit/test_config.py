@@ -1,0 +1,201 @@
+"""The shipped configuration is right, and each way to get it wrong is said before a job starts."""
+
+import copy
+from pathlib import Path
+
+import pytest
+import yaml
+
+from ecoflap import config as configuration
+from ecoflap import targets
+from ecoflap.errors import ConfigError
+
+ROOT = Path(__file__).parents[2]
+SCHEMAS = ROOT / "workflow" / "schemas"
+
+
+def shipped():
+    merged = {}
+    for name in (
+        "config",
+        "models",
+        "calibrations",
+        "scores",
+        "variants",
+        "tasks",
+        "experiments",
+        "plotting",
+    ):
+        merged.update(yaml.safe_load((ROOT / "config" / f"{name}.yaml").read_text()))
+    return merged
+
+
+def checked():
+    config = shipped()
+    configuration.check(config, SCHEMAS)
+    return config
+
+
+def change(config, path, value):
+    *parents, last = path.split("/")
+    for part in parents:
+        config = config[part]
+    if value is None:
+        del config[last]
+    else:
+        config[last] = value
+
+
+@pytest.mark.parametrize("run", sorted(shipped()["experiments"]))
+def test_every_experiment_that_ships_is_right(run):
+    config = shipped()
+    config["run"] = [run]
+    configuration.check(config, SCHEMAS)
+    assert list(targets.outputs(config, run))
+
+
+BAD = [
+    ("run", ["tabel1"], "unknown experiment 'tabel1'", "Did you mean 'table1'"),
+    ("run", [], "at least one entry", "Experiments to make"),
+    ("run", "table1", "type array", "Experiments to make"),
+    ("seeds", [], "at least one entry", "seeds"),
+    ("seeds", [0, 0], "each entry once", "seeds"),
+    ("seeds", [-1], "minimum 0", "-1"),
+    ("seeds", ["a"], "type integer", "'a'"),
+    ("device", "gpu", "'gpu'", "cpu, cuda, auto"),
+    ("sedes", [1], "unknown key 'sedes'", "Did you mean 'seeds'"),
+    ("data_folders", {"wikitext": "x"}, "unknown data set 'wikitext'", "'wikitext-2'"),
+    ("models", {}, "missing or empty", "config/models.yaml"),
+    ("models/demo-blip2/familly", "blip2", "unknown key 'familly'", "Did you mean 'family'"),
+    ("models/demo-blip2/family", "blip", "'blip'", "Did you mean 'blip2'"),
+    ("models/demo-blip2/family", None, "no family", "Add the key"),
+    ("models/demo-blip2/source", {"folder": "x", "hub": "a/b"}, "source", "one of"),
+    ("models/demo-blip2/source", {"hub": "a/b", "revision": "main"}, "source", "revision"),
+    ("models/demo-blip2/calibration", "wikitext-2", "format text-windows", "prefix-target"),
+    ("models/demo-blip2/calibration", "nothing", "unknown calibration", "scenes-captions"),
+    ("models/a b", {}, "'a b' cannot be part of a path", "hyphens"),
+    ("models/demo..blip", {}, "'demo..blip' cannot be part of a path", "hyphens"),
+    ("models/a--b", {}, "'a--b'", "single hyphens"),
+    ("variants/dense", {"label": "x", "criterion": "wanda"}, "unpruned model", "Rename"),
+    ("variants/wanda/criterion", "wander", "'wander'", "Did you mean 'wanda'"),
+    ("variants/wanda/criterium", "wanda", "unknown key 'criterium'", "Did you mean 'criterion'"),
+    ("variants/wanda/score", "zeroth", "with a score", "Remove|Add or remove"),
+    ("variants/ecoflap-zeroth/score", None, "without a score", "Add or remove"),
+    ("variants/ecoflap-zeroth/score", "zero", "unknown score 'zero'", "'zeroth'"),
+    ("variants/ecoflap-zeroth/max_sparsity", "0.4", "p_max.* is below sparsity", "Raise"),
+    ("variants/ecoflap-zeroth/max_sparsity", 0.6, "type string", "p_max"),
+    ("variants/ecoflap-zeroth/max_sparsity", "1.2", "max_sparsity", "p_max"),
+    ("variants/wanda/max_sparsity", "+0.1", "without the allocation ecoflap", "Remove"),
+    ("variants/global-magnitude/group", "row", "global-magnitude with", "Remove"),
+    ("variants/wanda/calibration", "wikitext-2", "format text-windows", "prefix-target"),
+    ("scores/gradnorm/epsilon", 0.1, "epsilon with gradnorm", "zeroth only"),
+    ("scores/zeroth/epsilon", 0, "exclusiveMinimum 0", "Step"),
+    ("scores/zeroth/samples", 0, "minimum 1", "samples"),
+    ("scores/zeroth/samples", 500, "wants 500 samples", "at most 128"),
+    ("scores/zeroth/estimator", "second", "'second'", "zeroth, gradnorm, first"),
+    ("calibrations/scenes-captions/dataset/split", "test", "evaluates", "that no task evaluates"),
+    ("calibrations/scenes-captions/dataset/split", "tset", "unknown split", "Did you mean 'test'"),
+    ("calibrations/scenes-captions/dataset/name", "scene", "unknown data set", "'scenes'"),
+    ("calibrations/wikitext-2/window", None, "no window", "tokens per window"),
+    ("calibrations/wikitext-2/format", "text", "'text'", "text-windows"),
+    ("tasks/scene-vqa/dataset/view", "vqas", "unknown view", "Did you mean 'vqa'"),
+    ("tasks/scene-vqa/prompt", None, "no prompt", "Add the key"),
+    ("tasks/scene-vqa/kind", "vqaa", "'vqaa'", "Did you mean 'vqa'"),
+    ("suites/demo-generation", ["scene-vqas"], "unknown task", "Did you mean 'scene-vqa'"),
+    ("suites/captions", ["scene-vqa"], "also the name of a task", "Rename"),
+    ("experiments/table1/models", [], "at least one entry", "models"),
+    ("experiments/table1/models", ["demo-blip"], "unknown model 'demo-blip'", "'demo-blip2'"),
+    ("experiments/table1/variants", ["wandas"], "unknown variant", "Did you mean 'wanda'"),
+    ("experiments/table1/tasks", ["vqa"], "unknown task 'vqa'", "scene-vqa"),
+    ("experiments/table1/tasks", ["shape"], "does not suit model", "vqa, captioning"),
+    ("experiments/table1/tasks", None, "no tasks", "Add the key"),
+    ("experiments/table1/sparsities", ["1.2"], "'1.2'", "quoted"),
+    ("experiments/table1/sparsities", ["1.0"], "'1.0'", "quoted"),
+    ("experiments/table1/sparsities", ["-0.1"], "'-0.1'", "quoted"),
+    ("experiments/table1/sparsities", ["0.50001"], "'0.50001'", "quoted"),
+    ("experiments/table1/sparsities", [0.5], "type string", "quoted|0.5"),
+    ("experiments/table1/sparsities", ["0.0"], "above 0", "dense row"),
+    ("experiments/table1/kind", "tabel", "'tabel'", "Did you mean 'table'"),
+    ("plotting/colours", ["red"], "'red'", "form"),
+    ("plotting/color", "x", "unknown key 'color'", "Did you mean 'colours'"),
+]
+
+
+@pytest.mark.parametrize(("path", "value", "said", "remedy"), BAD)
+def test_each_mistake_is_told_with_value_and_remedy(path, value, said, remedy):
+    config = shipped()
+    change(config, path, value)
+    with pytest.raises(ConfigError, match=said) as caught:
+        configuration.check(config, SCHEMAS)
+    assert any(part in str(caught.value) for part in remedy.split("|"))
+
+
+def test_all_mistakes_are_told_at_once():
+    config = shipped()
+    change(config, "device", "tpu")
+    change(config, "variants/wanda/criterion", "x")
+    change(config, "experiments/table1/models", [])
+    with pytest.raises(ConfigError) as caught:
+        configuration.check(config, SCHEMAS)
+    assert "3 problem(s)" in str(caught.value)
+
+
+def test_defaults_are_filled_in():
+    config = checked()
+    assert config["models"]["demo-blip2"]["dtype"] == "float32"
+    assert config["models"]["demo-blip2"]["batch_size"] == 32
+
+
+def test_checking_twice_changes_nothing():
+    config = checked()
+    again = copy.deepcopy(config)
+    configuration.check(again, SCHEMAS)
+    assert again == config
+
+
+def test_every_key_has_a_description():
+    def walk(schema, where):
+        for key, part in schema.get("properties", {}).items():
+            if where != "config" or key not in configuration.SECTIONS:
+                assert part.get("description"), f"{where}.{key}"
+            walk(part, f"{where}.{key}")
+        for part in (schema.get("additionalProperties"), schema.get("items")):
+            if isinstance(part, dict):
+                walk(part, where)
+
+    for section in ("config", *configuration.SECTIONS):
+        walk(yaml.safe_load((SCHEMAS / f"{section}.schema.yaml").read_text()), section)
+
+
+def test_points_make_what_ignores_the_seed_only_once():
+    config = checked()
+    config["seeds"] = [0, 1, 2]
+    found = targets.points(config, "table1")
+    seeds = {}
+    for point in found:
+        seeds.setdefault(point.variant, []).append(point.seed)
+    assert seeds["global-magnitude"] == [0]
+    assert seeds["magnitude"] == [0]
+    assert seeds["wanda"] == seeds["ecoflap-gradnorm"] == [0, 1, 2]
+
+
+def test_max_sparsity_is_a_margin_or_a_number():
+    assert targets.max_sparsity({"max_sparsity": "+0.1"}, "0.5") == "0.6"
+    assert targets.max_sparsity({"max_sparsity": "0.75"}, "0.5") == "0.75"
+    assert targets.max_sparsity({}, "0.95") == "0.999"
+
+
+def test_a_task_in_no_suite_is_its_own():
+    config = checked()
+    assert targets.suites_of(config, ["captions", "easy-vqa", "wikitext-2"]) == [
+        "demo-generation",
+        "wikitext-2",
+    ]
+    assert list(targets.tasks_of(config, "wikitext-2")) == ["wikitext-2"]
+
+
+def test_local_folders_reach_the_data_set():
+    config = checked()
+    config["data_folders"] = {"wikitext-2": "some/folder"}
+    task = targets.tasks_of(config, "wikitext-2")["wikitext-2"]
+    assert task["dataset"]["folder"] == "some/folder"

@@ -1,0 +1,119 @@
+"""Criteria against brute force and dense linear algebra."""
+
+import pytest
+import torch
+
+from ecoflap.criteria import prune_matrix
+from ecoflap.errors import ConfigError, PruningError
+
+
+def matrices(n_out=6, n_in=20, tokens=60):
+    generator = torch.Generator().manual_seed(3)
+    weight = torch.randn(n_out, n_in, generator=generator)
+    scales = torch.logspace(-1, 1, n_in)[torch.randperm(n_in, generator=generator)]
+    return weight, torch.randn(tokens, n_in, generator=generator) * scales
+
+
+def test_wanda_by_sorting_each_row():
+    weight, inputs = matrices()
+    _, mask = prune_matrix(weight, inputs, sparsity=0.35, criterion="wanda", group="row")
+    for row in range(len(weight)):
+        metric = [abs(weight[row, j].item()) * inputs[:, j].norm().item() for j in range(20)]
+        expected = set(sorted(range(20), key=metric.__getitem__)[:7])
+        assert set(mask[row].nonzero().flatten().tolist()) == expected
+
+
+def test_wanda_and_magnitude_by_sorting_the_matrix():
+    weight, inputs = matrices()
+    _, mask = prune_matrix(weight, inputs, sparsity=0.5, criterion="wanda", group="matrix")
+    metric = weight.abs() * inputs.norm(dim=0)
+    assert torch.equal(mask.flatten().nonzero().flatten(), metric.flatten().argsort()[:60].sort()[0])
+    _, mask = prune_matrix(weight, None, sparsity=0.5, criterion="magnitude")
+    assert torch.equal(
+        mask.flatten().nonzero().flatten(), weight.abs().flatten().argsort()[:60].sort()[0]
+    )
+
+
+def reference_sparsegpt(weight, inputs, sparsity):
+    """The algorithm with a fresh dense inverse for each column instead of a Cholesky factor.
+
+    Eliminating columns from the left, the inverse of the Hessian of the columns that remain gives
+    both the metric's denominator and the update (optimal brain surgeon). One block of columns.
+    """
+    n_out, n_in = weight.shape
+    hessian = (inputs.T @ inputs).double()
+    hessian += 0.01 * hessian.diagonal().mean() * torch.eye(n_in, dtype=torch.float64)
+    inverses = [torch.linalg.inv(hessian[j:, j:]) for j in range(n_in)]
+    denominators = torch.stack([inverse[0, 0] for inverse in inverses])
+    w = weight.double().clone()
+    metric = w.square() / denominators
+    mask = torch.zeros_like(w, dtype=torch.bool).flatten()
+    mask[metric.flatten().argsort()[: round(sparsity * w.numel())]] = True
+    mask = mask.reshape(w.shape)
+    for j in range(n_in):
+        error = torch.where(mask[:, j], w[:, j], 0) / inverses[j][0, 0]
+        w[:, j:] -= error[:, None] * inverses[j][0]
+    return w.masked_fill(mask, 0), mask
+
+
+@pytest.mark.parametrize("sparsity", [0.3, 0.5, 0.8])
+def test_sparsegpt_against_dense_inverses(sparsity):
+    weight, inputs = matrices(n_in=24)
+    expected, expected_mask = reference_sparsegpt(weight, inputs, sparsity)
+    pruned, mask = prune_matrix(weight, inputs, sparsity=sparsity, criterion="sparsegpt")
+    assert torch.equal(mask, expected_mask)
+    assert torch.allclose(pruned.double(), expected, atol=1e-4)
+
+
+def test_sparsegpt_updates_reduce_the_output_error():
+    weight, inputs = matrices(n_out=40, n_in=300, tokens=900)  # three blocks of columns
+    inputs[:, 150:] = 0.9 * inputs[:, :150] + 0.1 * inputs[:, 150:]  # what the update is for
+    errors = {}
+    for criterion in ("wanda", "sparsegpt"):
+        pruned, _ = prune_matrix(weight, inputs, sparsity=0.5, criterion=criterion)
+        errors[criterion] = ((weight - pruned) @ inputs.T).norm()
+    assert errors["sparsegpt"] < 0.9 * errors["wanda"]
+
+
+def test_sparsegpt_with_features_that_never_fire():
+    weight, inputs = matrices()
+    inputs[:, 4] = 0
+    pruned, mask = prune_matrix(weight, inputs, sparsity=0.5, criterion="sparsegpt")
+    assert mask[:, 4].all()
+    assert torch.isfinite(pruned).all()
+
+
+@pytest.mark.parametrize("criterion", ["magnitude", "wanda", "sparsegpt"])
+def test_sparsity_0_changes_nothing_and_1_removes_all(criterion):
+    weight, inputs = matrices()
+    pruned, mask = prune_matrix(weight, inputs, sparsity=0.0, criterion=criterion)
+    assert torch.equal(pruned, weight)
+    assert not mask.any()
+    pruned, mask = prune_matrix(weight, inputs, sparsity=1.0, criterion=criterion)
+    assert mask.all()
+    assert not pruned.any()
+
+
+def test_half_precision_weights_keep_their_dtype():
+    weight, inputs = matrices()
+    for criterion in ("magnitude", "wanda", "sparsegpt"):
+        pruned, _ = prune_matrix(
+            weight.bfloat16(), inputs.bfloat16(), sparsity=0.5, criterion=criterion
+        )
+        assert pruned.dtype == torch.bfloat16
+
+
+def test_bad_arguments_say_what_is_allowed():
+    weight, inputs = matrices()
+    with pytest.raises(ConfigError, match="Did you mean 'wanda'"):
+        prune_matrix(weight, inputs, sparsity=0.5, criterion="wandas")
+    with pytest.raises(PruningError, match=r"\[n_tokens, 20\]"):
+        prune_matrix(weight, inputs[:, :3], sparsity=0.5, criterion="wanda")
+    with pytest.raises(PruningError, match="no activations"):
+        prune_matrix(weight, None, sparsity=0.5, criterion="wanda")
+    with pytest.raises(PruningError, match="unknown group 'rows'"):
+        prune_matrix(weight, inputs, sparsity=0.5, criterion="wanda", group="rows")
+    with pytest.raises(PruningError, match=r"sparsity 1\.2"):
+        prune_matrix(weight, inputs, sparsity=1.2, criterion="wanda")
+    with pytest.raises(PruningError, match="not finite"):
+        prune_matrix(weight * float("nan"), inputs, sparsity=0.5, criterion="wanda")

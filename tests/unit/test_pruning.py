@@ -1,0 +1,212 @@
+"""The block walk against plain forwards with hooks; global magnitude against a sort."""
+
+import pytest
+import tiny
+import torch
+
+import ecoflap
+from ecoflap import artifacts, pruning
+from ecoflap.criteria import prune_matrix
+from ecoflap.errors import ArtifactError, PruningError
+from ecoflap.scores import matrix_table
+
+
+@pytest.fixture(params=tiny.MODELS)
+def family(request):
+    return tiny.MODELS[request.param]
+
+
+def plan_for(model, sparsity="0.5"):
+    return ecoflap.allocate(matrix_table(model), sparsity=sparsity, method="uniform")
+
+
+def hooked_inputs(model, batches):
+    """Inputs of every matrix in plain forwards, padding removed: the independent reference."""
+    seen = {matrix.name: [] for matrix in model.matrices()}
+    current = {}
+
+    def hook(matrix):
+        def take(_, args):
+            valid = model.valid_tokens(matrix, current)
+            tokens = args[0] if valid is None else args[0][valid]
+            seen[matrix.name].append(tokens.detach().reshape(-1, tokens.shape[-1]))
+
+        return matrix.module.register_forward_pre_hook(take)
+
+    handles = [hook(matrix) for matrix in model.matrices()]
+    with torch.no_grad():
+        for batch in batches:
+            current = batch
+            model.loss(batch)
+    for handle in handles:
+        handle.remove()
+    return {name: torch.cat(parts) for name, parts in seen.items()}
+
+
+@pytest.mark.parametrize("criterion", ["magnitude", "wanda", "sparsegpt"])
+def test_sparsity_0_changes_no_byte(family, criterion):
+    model = family()
+    before = [matrix.module.weight.detach().clone() for matrix in model.matrices()]
+    report = ecoflap.prune(
+        model, tiny.batches(model), plan_for(model, "0.0"), criterion=criterion
+    )
+    for matrix, weight in zip(model.matrices(), before, strict=True):
+        assert torch.equal(matrix.module.weight, weight)
+    assert (report["achieved_sparsity"] == 0).all()
+    assert not (report["block_error"] > 0).any()
+
+
+def test_statistics_of_every_block_equal_those_of_a_plain_forward(family, monkeypatch):
+    model = family()
+    batches = tiny.batches(model, 3)
+    expected = hooked_inputs(model, batches)
+    seen = {}
+
+    def spy(module, weight, statistics, **kwargs):
+        seen[id(weight)] = statistics
+        return weight.clone(), torch.zeros_like(weight, dtype=torch.bool)
+
+    names = {}
+    original = pruning._prune_one
+
+    def remember(model, matrix, module, statistics, *rest):
+        names[matrix.name] = statistics
+        return original(model, matrix, module, statistics, *rest)
+
+    monkeypatch.setattr(pruning, "_prune_one", remember)
+    monkeypatch.setattr(pruning.criteria, "apply", spy)
+    ecoflap.prune(model, batches, plan_for(model), criterion="sparsegpt")
+    assert set(names) == set(expected)
+    for name, inputs in expected.items():
+        assert torch.allclose(names[name], inputs.T @ inputs, rtol=1e-5, atol=1e-6), name
+
+
+@pytest.mark.parametrize("criterion", ["wanda", "sparsegpt"])
+def test_each_block_is_pruned_on_the_outputs_of_pruned_blocks(family, criterion):
+    model, reference = family(), family()
+    batches = tiny.batches(model, 2)
+    plan = plan_for(model)
+    ecoflap.prune(model, batches, plan, criterion=criterion)
+    # The literal algorithm: full forwards with hooks before each block, in the order they run.
+    with torch.no_grad():
+        _, trace = ecoflap.blocks.run(
+            reference.block_modules(), lambda: reference.loss(batches[0])
+        )
+    for index in trace.order():
+        inputs = hooked_inputs(reference, batches)
+        for matrix in reference.blocks[index].matrices:
+            pruned, _ = prune_matrix(
+                matrix.module.weight.detach(),
+                inputs[matrix.name],
+                sparsity=0.5,
+                criterion=criterion,
+                group=reference.group_of(matrix.tower),
+            )
+            with torch.no_grad():
+                matrix.module.weight.copy_(pruned)
+    for ours, theirs in zip(model.matrices(), reference.matrices(), strict=True):
+        assert torch.equal(ours.module.weight == 0, theirs.module.weight == 0), ours.name
+        assert torch.allclose(ours.module.weight, theirs.module.weight, atol=1e-4), ours.name
+
+
+def test_masks_do_not_depend_on_the_batch_size(family):
+    masks = []
+    for size in (2, 6):
+        model = family()
+        whole = tiny.batches(model, 1, size=6)[0]
+        parts = [
+            {name: tensor[start : start + size] for name, tensor in whole.items()}
+            for start in range(0, 6, size)
+        ]
+        ecoflap.prune(model, parts, plan_for(model), criterion="wanda")
+        masks.append(model.masks)
+    assert all(torch.equal(masks[0][name], masks[1][name]) for name in masks[0])
+
+
+def test_padding_does_not_count():
+    model = tiny.blip2_model()
+    batch = tiny.batches(model, 1)[0]
+    longer = dict(batch)
+    longer["input_ids"] = torch.cat([batch["input_ids"], torch.full((3, 5), 7)], dim=1)
+    longer["attention_mask"] = torch.cat(
+        [batch["attention_mask"], torch.zeros(3, 5, dtype=torch.long)], dim=1
+    )
+    longer["labels"] = torch.cat([batch["labels"], torch.full((3, 4), -100)], dim=1)
+    masks = []
+    for data in (batch, longer):
+        model = tiny.blip2_model()
+        ecoflap.prune(model, [data], plan_for(model), criterion="wanda")
+        masks.append(model.masks)
+    assert all(torch.equal(masks[0][name], masks[1][name]) for name in masks[0])
+
+
+def test_never_pruned_parts_stay(family):
+    model = family()
+    prunable = {f"{matrix.name}.weight" for matrix in model.matrices()}
+    assert not any("qformer" in name or "lm_head" in name for name in prunable)
+    before = {n: p.detach().clone() for n, p in model.module.named_parameters()}
+    ecoflap.prune(model, tiny.batches(model), plan_for(model), criterion="sparsegpt")
+    changed = {n for n, p in model.module.named_parameters() if not torch.equal(p, before[n])}
+    assert changed == prunable
+
+
+@pytest.mark.parametrize("sparsity", ["0.3", "0.5", "0.77"])
+def test_global_magnitude_is_one_sort_of_all_absolute_weights(family, sparsity):
+    model = family()
+    values = torch.cat([m.module.weight.detach().abs().flatten() for m in model.matrices()])
+    removed = len(values) - round((1 - float(sparsity)) * len(values))
+    expected = torch.zeros(len(values), dtype=torch.bool)
+    expected[values.argsort()[:removed]] = True
+    pruning.prune_global_magnitude(model, sparsity)
+    after = torch.cat([m.module.weight.detach().flatten() for m in model.matrices()])
+    assert torch.equal(after == 0, expected)
+
+
+def test_global_magnitude_is_exact_with_ties():
+    model = tiny.llama_model()
+    for matrix in model.matrices():
+        matrix.module.weight.data.sign_()
+    report = pruning.prune_global_magnitude(model, "0.5")
+    removed = (report["achieved_sparsity"] * report["n_weights"]).sum()
+    assert removed == report["n_weights"].sum() / 2
+
+
+@pytest.mark.parametrize("criterion", ["wanda", "sparsegpt"])
+def test_changes_are_stored_and_come_back(family, criterion, tmp_path):
+    model, fresh = family(), family()
+    ecoflap.prune(model, tiny.batches(model), plan_for(model), criterion=criterion)
+    head = artifacts.header("pruned", rule="test", code="", config={}, dense="abc")
+    path = tmp_path / "changes.safetensors"
+    pruning.save_changes(model, path, head, updates_weights=criterion == "sparsegpt")
+    pruning.apply_changes(fresh, path, "abc")
+    for ours, theirs in zip(model.matrices(), fresh.matrices(), strict=True):
+        assert torch.equal(ours.module.weight, theirs.module.weight)
+    with pytest.raises(ArtifactError, match="another checkpoint"):
+        pruning.apply_changes(family(), path, "def")
+
+
+def test_changes_of_another_model_are_refused(tmp_path):
+    model = tiny.llama_model()
+    ecoflap.prune(model, [], plan_for(model), criterion="magnitude")
+    head = artifacts.header("pruned", rule="test", code="", config={}, dense="abc")
+    pruning.save_changes(model, tmp_path / "c", head, updates_weights=False)
+    with pytest.raises(ArtifactError, match="nothing that fits"):
+        pruning.apply_changes(tiny.clip_model(), tmp_path / "c", "abc")
+
+
+def test_plans_that_do_not_fit_are_refused():
+    model = tiny.llama_model()
+    plan = plan_for(model)
+    for wrong in (plan.iloc[1:], plan.assign(name="x." + plan["name"]), plan_for(tiny.clip_model())):
+        with pytest.raises(PruningError, match="does not fit"):
+            ecoflap.prune(model, tiny.batches(model), wrong)
+    with pytest.raises(PruningError, match="got no batch"):
+        ecoflap.prune(model, [], plan)
+
+
+def test_nan_in_weights_names_the_matrix():
+    model = tiny.llama_model()
+    matrix = list(model.matrices())[3]
+    matrix.module.weight.data[0, 0] = float("nan")
+    with pytest.raises(PruningError, match=matrix.name):
+        ecoflap.prune(model, [], plan_for(model), criterion="magnitude")

@@ -1,0 +1,166 @@
+"""Scores against autograd and brute force."""
+
+import math
+from dataclasses import replace
+
+import pytest
+import tiny
+import torch
+
+import ecoflap
+from ecoflap.errors import ConfigError, PruningError
+from ecoflap.runtime import seed_from
+from ecoflap.scores import zeroth
+
+
+@pytest.fixture(params=tiny.MODELS)
+def model(request):
+    return tiny.MODELS[request.param]()
+
+
+def gradients(model, batch):
+    weights = [matrix.module.weight for matrix in model.matrices()]
+    return torch.autograd.grad(model.loss(batch), weights)
+
+
+def test_gradnorm_is_the_scaled_norm_of_the_plain_gradient(model):
+    batches = tiny.batches(model, 2)
+    table = ecoflap.score(model, batches, estimator="gradnorm")
+    norms = torch.tensor([[g.norm().item() for g in gradients(model, b)] for b in batches])
+    expected = math.sqrt(2 / math.pi) * norms.mean(0)
+    assert torch.allclose(torch.tensor(table["score"]), expected.double(), rtol=1e-6)
+
+
+def test_first_keeps_the_mean_gradient_of_all_batches(model):
+    batches = tiny.batches(model, 3)
+    table = ecoflap.score(model, batches, estimator="first")
+    per_batch = [gradients(model, b) for b in batches]
+    for row, matrix in enumerate(model.matrices()):
+        mean = torch.stack([g[row].abs() for g in per_batch]).mean(0)
+        expected = (matrix.module.weight.detach().abs() * mean).sum()
+        assert table["score"][row] == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_zeroth_is_two_full_forwards_for_each_matrix_and_batch(model):
+    batches, epsilon, seed = tiny.batches(model, 2), 1e-2, 5
+    table = ecoflap.score(
+        model, batches, estimator="zeroth", seed=seed, epsilon=epsilon, draws=2
+    ).set_index("name")["score"]
+    for matrix in list(model.matrices())[::5]:
+        weight, total = matrix.module.weight, 0.0
+        original = weight.detach().clone()
+        for number, batch in enumerate(batches):
+            for draw in range(2):
+                generator = torch.Generator().manual_seed(
+                    seed_from("zeroth", seed, matrix.name, number, draw)
+                )
+                noise = torch.randn(weight.shape, generator=generator)
+                with torch.no_grad():
+                    weight.copy_(original + epsilon * noise)
+                    above = model.loss(batch).item()
+                    weight.copy_(original - epsilon * noise)
+                    below = model.loss(batch).item()
+                    weight.copy_(original)
+                total += abs(above - below) / (2 * epsilon)
+        assert table[matrix.name] == total / 4
+
+
+def test_zeroth_over_many_draws_agrees_with_gradnorm():
+    # Doubles and a small step, so that nothing but the noise of the draws is left.
+    model = tiny.clip_model()
+    model.module.double()
+    batches = [model.to_device(batch) for batch in tiny.batches(model, 1, size=4)]
+    exact = ecoflap.score(model, batches, estimator="gradnorm").set_index("name")["score"]
+    chosen = set(exact.nlargest(10).index)
+    model.blocks = [
+        replace(block, matrices=tuple(m for m in block.matrices if m.name in chosen))
+        for block in model.blocks
+    ]
+    draws = 200
+    table = ecoflap.score(model, batches, estimator="zeroth", draws=draws, epsilon=1e-6)
+    assert len(table) == 10
+    # abs(<g, z>) is half-normal: its coefficient of variation is sqrt(pi / 2 - 1).
+    standard_error = math.sqrt(math.pi / 2 - 1) / math.sqrt(draws)
+    estimates = table.set_index("name")["score"]
+    deviations = (estimates / exact[estimates.index] - 1) / standard_error
+    assert deviations.abs().max() < 3.5
+    assert deviations.pow(2).mean() ** 0.5 < 1.8
+
+
+def test_scores_do_not_depend_on_the_order_of_matrices():
+    model, other = tiny.llama_model(), tiny.llama_model()
+    other.blocks = other.blocks[::-1]
+    other.blocks = [
+        type(block)(i, block.name, block.tower, block.module, block.matrices[::-1])
+        for i, block in enumerate(other.blocks)
+    ]
+    for block in other.blocks:
+        for matrix in block.matrices:
+            object.__setattr__(matrix, "block", block.index)
+    batches = tiny.batches(model, 2)
+    for estimator in ("zeroth", "gradnorm", "first"):
+        a = ecoflap.score(model, batches, estimator=estimator).set_index("name")["score"]
+        b = ecoflap.score(other, batches, estimator=estimator).set_index("name")["score"]
+        assert a.to_dict() == b.to_dict()
+
+
+@pytest.mark.parametrize("estimator", ["zeroth", "gradnorm", "first"])
+def test_scoring_leaves_the_model_as_it_was(model, estimator):
+    before = {name: p.detach().clone() for name, p in model.module.named_parameters()}
+    wanted = {name: p.requires_grad for name, p in model.module.named_parameters()}
+    first = ecoflap.score(model, tiny.batches(model), estimator=estimator)
+    second = ecoflap.score(model, tiny.batches(model), estimator=estimator)
+    assert first.equals(second)
+    for name, parameter in model.module.named_parameters():
+        assert torch.equal(parameter, before[name])
+        assert parameter.grad is None
+        assert parameter.requires_grad == wanted[name]
+
+
+def test_noise_is_seeded_by_name_batch_and_draw():
+    seeds = {
+        seed_from("zeroth", seed, name, batch, draw)
+        for seed in range(3)
+        for name in ("a", "b")
+        for batch in range(3)
+        for draw in range(3)
+    }
+    assert len(seeds) == 54
+
+
+def test_weights_come_back_when_a_forward_fails(monkeypatch):
+    model = tiny.llama_model()
+    before = [matrix.module.weight.detach().clone() for matrix in model.matrices()]
+    calls = []
+
+    def loss(batch):
+        calls.append(batch)
+        if len(calls) == 4:
+            raise RuntimeError("on purpose")
+        return type(model).loss(model, batch)
+
+    monkeypatch.setattr(model, "loss", loss)
+    with pytest.raises(RuntimeError, match="on purpose"):
+        ecoflap.score(model, tiny.batches(model), estimator="zeroth")
+    for matrix, weight in zip(model.matrices(), before, strict=True):
+        assert torch.equal(matrix.module.weight, weight)
+
+
+def test_losses_that_are_not_finite_stop_with_a_message():
+    model = tiny.llama_model()
+    with torch.no_grad():
+        model.module.lm_head.weight.fill_(float("inf"))
+    for estimator in ("zeroth", "gradnorm"):
+        with pytest.raises(PruningError, match="finite"):
+            ecoflap.score(model, tiny.batches(model), estimator=estimator)
+
+
+def test_unknown_names_and_empty_data_stop_with_a_message():
+    model = tiny.llama_model()
+    with pytest.raises(ConfigError, match="Did you mean 'zeroth'"):
+        ecoflap.score(model, tiny.batches(model), estimator="zeroeth")
+    with pytest.raises(ConfigError, match="Did you mean 'draws'"):
+        ecoflap.score(model, tiny.batches(model), estimator="zeroth", draw=3)
+    with pytest.raises(PruningError, match="no calibration batch"):
+        ecoflap.score(model, [])
+    assert set(zeroth.SETTINGS) == {"draws", "epsilon"}
