@@ -1,6 +1,7 @@
 """Small random models of the real classes, with batches, for tests without a network."""
 
 import torch
+from ecoflap.models import blip2, causal_lm, clip
 from transformers import (
     Blip2Config,
     Blip2ForConditionalGeneration,
@@ -14,8 +15,6 @@ from transformers import (
     LlamaForCausalLM,
     T5Config,
 )
-
-from ecoflap.models import blip2, causal_lm, clip
 
 VOCABULARY = 40
 QUERIES = 4

@@ -3,10 +3,9 @@
 import math
 from fractions import Fraction
 
+from ecoflap.allocation import budgets, uniform
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-
-from ecoflap.allocation import budgets, uniform
 
 groups = st.lists(
     st.tuples(

@@ -1,11 +1,10 @@
 """Masks have exact counts, whatever the ties; packing is a round trip."""
 
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
 from ecoflap import artifacts
 from ecoflap.criteria import prune_matrix
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 shapes = st.tuples(st.integers(1, 12), st.integers(1, 40))
 
@@ -16,9 +15,7 @@ def test_wanda_counts_are_exact_with_ties(shape, sparsity, group, levels):
     generator = torch.Generator().manual_seed(shape[0] * 100 + shape[1])
     weight = torch.randint(-levels, levels + 1, shape, generator=generator).float()
     inputs = torch.randint(0, 2, (5, shape[1]), generator=generator).float()
-    pruned, mask = prune_matrix(
-        weight, inputs, sparsity=sparsity, criterion="wanda", group=group
-    )
+    pruned, mask = prune_matrix(weight, inputs, sparsity=sparsity, criterion="wanda", group=group)
     if group == "row":
         assert (mask.sum(1) == round(sparsity * shape[1])).all()
     else:

@@ -6,7 +6,6 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
-
 from ecoflap import allocation
 from ecoflap.errors import AllocationError
 

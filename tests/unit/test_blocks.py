@@ -3,7 +3,6 @@
 import pytest
 import tiny
 import torch
-
 from ecoflap import blocks
 
 

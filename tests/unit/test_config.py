@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 import yaml
-
 from ecoflap import config as configuration
 from ecoflap import targets
 from ecoflap.errors import ConfigError
@@ -82,7 +81,7 @@ BAD = [
     ("variants/wanda/score", "zeroth", "with a score", "Remove|Add or remove"),
     ("variants/ecoflap-zeroth/score", None, "without a score", "Add or remove"),
     ("variants/ecoflap-zeroth/score", "zero", "unknown score 'zero'", "'zeroth'"),
-    ("variants/ecoflap-zeroth/max_sparsity", "0.4", "p_max.* is below sparsity", "Raise"),
+    ("variants/ecoflap-zeroth/max_sparsity", "0.4", "p_max.* is below 0.5", "Raise"),
     ("variants/ecoflap-zeroth/max_sparsity", 0.6, "type string", "p_max"),
     ("variants/ecoflap-zeroth/max_sparsity", "1.2", "max_sparsity", "p_max"),
     ("variants/wanda/max_sparsity", "+0.1", "without the allocation ecoflap", "Remove"),

@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-
 from ecoflap.criteria import prune_matrix
 from ecoflap.errors import ConfigError, PruningError
 
@@ -27,7 +26,9 @@ def test_wanda_and_magnitude_by_sorting_the_matrix():
     weight, inputs = matrices()
     _, mask = prune_matrix(weight, inputs, sparsity=0.5, criterion="wanda", group="matrix")
     metric = weight.abs() * inputs.norm(dim=0)
-    assert torch.equal(mask.flatten().nonzero().flatten(), metric.flatten().argsort()[:60].sort()[0])
+    assert torch.equal(
+        mask.flatten().nonzero().flatten(), metric.flatten().argsort()[:60].sort()[0]
+    )
     _, mask = prune_matrix(weight, None, sparsity=0.5, criterion="magnitude")
     assert torch.equal(
         mask.flatten().nonzero().flatten(), weight.abs().flatten().argsort()[:60].sort()[0]

@@ -4,7 +4,6 @@ import builtins
 
 import easy_vqa as package
 import pytest
-
 from ecoflap.data import easy_vqa as data
 
 

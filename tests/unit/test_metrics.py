@@ -4,9 +4,8 @@ import math
 
 import pandas as pd
 import pytest
-from pycocoevalcap.cider.cider import Cider
-
 from ecoflap.evaluation import metrics
+from pycocoevalcap.cider.cider import Cider
 
 
 def frame(rows):

@@ -1,10 +1,9 @@
 """The block walk against plain forwards with hooks; global magnitude against a sort."""
 
+import ecoflap
 import pytest
 import tiny
 import torch
-
-import ecoflap
 from ecoflap import artifacts, pruning
 from ecoflap.criteria import prune_matrix
 from ecoflap.errors import ArtifactError, PruningError
@@ -47,9 +46,7 @@ def hooked_inputs(model, batches):
 def test_sparsity_0_changes_no_byte(family, criterion):
     model = family()
     before = [matrix.module.weight.detach().clone() for matrix in model.matrices()]
-    report = ecoflap.prune(
-        model, tiny.batches(model), plan_for(model, "0.0"), criterion=criterion
-    )
+    report = ecoflap.prune(model, tiny.batches(model), plan_for(model, "0.0"), criterion=criterion)
     for matrix, weight in zip(model.matrices(), before, strict=True):
         assert torch.equal(matrix.module.weight, weight)
     assert (report["achieved_sparsity"] == 0).all()
@@ -89,9 +86,7 @@ def test_each_block_is_pruned_on_the_outputs_of_pruned_blocks(family, criterion)
     ecoflap.prune(model, batches, plan, criterion=criterion)
     # The literal algorithm: full forwards with hooks before each block, in the order they run.
     with torch.no_grad():
-        _, trace = ecoflap.blocks.run(
-            reference.block_modules(), lambda: reference.loss(batches[0])
-        )
+        _, trace = ecoflap.blocks.run(reference.block_modules(), lambda: reference.loss(batches[0]))
     for index in trace.order():
         inputs = hooked_inputs(reference, batches)
         for matrix in reference.blocks[index].matrices:
@@ -197,7 +192,11 @@ def test_changes_of_another_model_are_refused(tmp_path):
 def test_plans_that_do_not_fit_are_refused():
     model = tiny.llama_model()
     plan = plan_for(model)
-    for wrong in (plan.iloc[1:], plan.assign(name="x." + plan["name"]), plan_for(tiny.clip_model())):
+    for wrong in (
+        plan.iloc[1:],
+        plan.assign(name="x." + plan["name"]),
+        plan_for(tiny.clip_model()),
+    ):
         with pytest.raises(PruningError, match="does not fit"):
             ecoflap.prune(model, tiny.batches(model), wrong)
     with pytest.raises(PruningError, match="got no batch"):

@@ -5,7 +5,6 @@ import random
 import re
 
 import pytest
-
 from ecoflap.data import scenes
 from ecoflap.data.scene_language import (
     ask,

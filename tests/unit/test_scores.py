@@ -3,11 +3,10 @@
 import math
 from dataclasses import replace
 
+import ecoflap
 import pytest
 import tiny
 import torch
-
-import ecoflap
 from ecoflap.errors import ConfigError, PruningError
 from ecoflap.runtime import seed_from
 from ecoflap.scores import zeroth

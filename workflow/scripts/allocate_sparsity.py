@@ -4,7 +4,6 @@ Output: JSON with a row per matrix: weights kept, its sparsity and that of its g
 """
 
 import pandas as pd
-
 from ecoflap import allocation, artifacts, runtime
 
 log = runtime.start_job(snakemake.log[0])

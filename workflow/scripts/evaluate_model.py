@@ -3,10 +3,8 @@
 Output: the predictions of all tasks (parquet), and the metrics computed from them (JSON).
 """
 
-import pandas as pd
-
 from ecoflap import artifacts, models, pruning, runtime
-from ecoflap.evaluation import metrics, tasks
+from ecoflap.evaluation.suite import evaluate
 
 log = runtime.start_job(snakemake.log[0], snakemake.threads)
 files, wildcards = snakemake.input, snakemake.wildcards
@@ -22,14 +20,9 @@ head = artifacts.header(
     device=str(model.device),
     inputs=artifacts.input_hashes(dict(files.items())),
 )
-predictions, numbers = [], []
-for name, task in snakemake.params.tasks.items():
-    frame = tasks.predict(model, task)
-    predictions.append(frame.assign(task=name))
-    numbers += [{"task": name, **row} for row in metrics.compute(task["kind"], frame)]
-    log.info("%s: %s", name, numbers[-1])
+predictions, numbers = evaluate(model, snakemake.params.tasks)
 
-artifacts.write_table(snakemake.output.predictions, pd.concat(predictions), head)
+artifacts.write_table(snakemake.output.predictions, predictions, head)
 point = {key: wildcards[key] for key in ("model", "variant", "sparsity")}
 point["seed"] = int(wildcards.seed)
 artifacts.write_json(

@@ -4,7 +4,6 @@ Output: what changed (packed masks or tensors), a row per matrix, and what it co
 """
 
 import pandas as pd
-
 from ecoflap import artifacts, calibration, models, pruning, runtime
 from ecoflap.registry import CRITERIA
 

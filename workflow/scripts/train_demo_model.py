@@ -9,9 +9,9 @@ from pathlib import Path
 from ecoflap.demo import train_demo_model
 from ecoflap.runtime import start_job
 
-start_job(snakemake.log[0], threads=snakemake.threads)  # noqa: F821
+start_job(snakemake.log[0], threads=snakemake.threads)
 train_demo_model(
-    snakemake.wildcards.model,  # noqa: F821
-    Path(snakemake.output.weights).parent,  # noqa: F821
-    seed=snakemake.params.seed,  # noqa: F821
+    snakemake.wildcards.model,
+    Path(snakemake.output.weights).parent,
+    seed=snakemake.params.seed,
 )

@@ -101,7 +101,9 @@ def _check(head: Any, path: Path, kind: str) -> dict:
 
 def _damaged(path: Path, error: Exception) -> ArtifactError:
     return ArtifactError(
-        message(f"cannot read {path} ({error})", "a whole file", "Delete it and run its rule again.")
+        message(
+            f"cannot read {path} ({error})", "a whole file", "Delete it and run its rule again."
+        )
     )
 
 
@@ -175,7 +177,7 @@ def read_tensors(path: Path | str, kind: str) -> tuple[dict[str, Any], dict]:
     try:
         with safe_open(path, framework="pt") as file:
             head = json.loads((file.metadata() or {}).get(HEADER, "null"))
-            tensors = {name: file.get_tensor(name) for name in file.keys()}
+            tensors = {name: file.get_tensor(name) for name in sorted(file.keys())}
     except (OSError, ValueError, SafetensorError) as error:
         raise _damaged(path, error) from error
     return tensors, _check(head, path, kind)

@@ -123,7 +123,7 @@ def run(
             if trace.calls[position] != index:
                 raise ModelError(
                     message(
-                        f"call {position} went to block {index}, earlier to {trace.calls[position]}",
+                        f"call {position} went to block {index}, not {trace.calls[position]}",
                         "models whose blocks run in an order that does not depend on the weights",
                         "Prune this model without a cached prefix.",
                     )

@@ -265,7 +265,9 @@ def _experiment_problems(place: str, config: Mapping, experiment: Mapping) -> It
             yield from _score_problems(place, config, variant, calibration)
     for variant in experiment.get("variants", []):
         for sparsity in experiment["sparsities"]:
-            yield from _sparsity_problems(f"{place}, variant '{variant}'", config, variant, sparsity)
+            yield from _sparsity_problems(
+                f"{place}, variant '{variant}'", config, variant, sparsity
+            )
 
 
 def _score_problems(place: str, config: Mapping, variant: str, calibration: str) -> Iterator[str]:
@@ -290,7 +292,7 @@ def _sparsity_problems(place: str, config: Mapping, variant: str, sparsity: str)
             yield message(f"{place}: sparsity {sparsity}", "above 0", "The dense row is implied.")
         if entry.get("allocation") == "ecoflap" and exact(max_sparsity(entry, sparsity)) < p:
             yield message(
-                f"{place}: max_sparsity (p_max) {entry['max_sparsity']} is below sparsity {sparsity}",
+                f"{place}: max_sparsity (p_max) {entry['max_sparsity']} is below {sparsity}",
                 f"at least {sparsity}, or a margin such as +0.1",
                 "Raise max_sparsity of the variant.",
             )

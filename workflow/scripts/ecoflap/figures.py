@@ -83,7 +83,7 @@ def _tradeoff(frame: pd.DataFrame, settings: Mapping, style: Mapping) -> Figure:
     tasks = frame[frame["task"].isin(settings["tasks"])]
     panels = list(tasks.groupby(["model", "task", "metric"], sort=False))
     figure, axes = _panels(len(panels), style, columns=min(2, len(panels)))
-    for axis, ((model, task, metric), part) in zip(axes, panels, strict=True):
+    for axis, ((_, task, metric), part) in zip(axes, panels, strict=True):
         dense = part[part["variant"] == DENSE]["value"].iloc[0]
         axis.axhline(dense, color=style["dense_colour"], linestyle="--", linewidth=1, label="Dense")
         for variant, (colour, marker) in zip(settings["variants"], _looks(style), strict=False):
@@ -156,7 +156,9 @@ def _score_scatter(frame: pd.DataFrame, settings: Mapping, style: Mapping) -> Fi
         axis.scatter(part[x], part[y], s=10, color=colour, marker=marker, label=tower, alpha=0.7)
     positive = wide[(wide[x] > 0) & (wide[y] > 0)]
     limits = [positive[[x, y]].min().min() / 1.5, positive[[x, y]].max().max() * 1.5]
-    axis.plot(limits, limits, color=style["dense_colour"], linestyle="--", linewidth=1, label="y = x")
+    axis.plot(
+        limits, limits, color=style["dense_colour"], linestyle="--", linewidth=1, label="y = x"
+    )
     correlation = np.corrcoef(np.log(positive[x]), np.log(positive[y]))[0, 1]
     axis.set(xscale="log", yscale="log", xlim=limits, ylim=limits)
     axis.set(xlabel=x, ylabel=y, title=f"{len(wide)} matrices, log correlation {correlation:.2f}")

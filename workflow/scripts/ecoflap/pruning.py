@@ -73,9 +73,7 @@ def prune(
         done = []
         for matrix in block.matrices:
             target = sparsity[matrix.name]
-            achieved = _prune_one(
-                model, matrix, module, statistics.get(matrix.name), target, group
-            )
+            achieved = _prune_one(model, matrix, module, statistics.get(matrix.name), target, group)
             done.append((matrix, target, achieved))
         error = walk.advance(block)
         seconds = time.perf_counter() - start
@@ -167,9 +165,7 @@ def _first_tensor(output) -> torch.Tensor:
 class _Observer:
     """Adds up the statistics of the inputs of a block's matrices during a ``with``."""
 
-    def __init__(
-        self, model: Model, block: Block, batch: Mapping, function: Callable, sums: dict
-    ):
+    def __init__(self, model: Model, block: Block, batch: Mapping, function: Callable, sums: dict):
         self.model, self.block, self.batch = model, block, batch
         self.function, self.sums = function, sums
         # Query, key and value read one tensor: its statistics are computed once.

@@ -1,6 +1,7 @@
 """What surrounds a computation: log, seeds, device, peak memory, versions, code hash."""
 
 import ast
+import contextlib
 import hashlib
 import importlib.metadata
 import logging
@@ -157,10 +158,8 @@ def _resident_mb() -> float:
 
 def _reset_peak() -> None:
     # Linux only; elsewhere the peak is that of the whole process.
-    try:
+    with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
-    except OSError:
-        pass
 
 
 def imported_files(entry: Path) -> list[Path]:

@@ -102,9 +102,7 @@ def pruned(config: Mapping, experiment: str, template: str = CHANGES) -> Iterato
 def metrics(config: Mapping, experiment: str) -> Iterator[str]:
     """Yields the metrics of an experiment, the dense models first."""
     entry = config["experiments"][experiment]
-    dense = [
-        Point(model, DENSE, config["seeds"][0], DENSE_SPARSITY) for model in entry["models"]
-    ]
+    dense = [Point(model, DENSE, config["seeds"][0], DENSE_SPARSITY) for model in entry["models"]]
     for suite in suites_of(config, entry.get("tasks", [])):
         for point in dense + points(config, experiment):
             yield METRICS.format(**point._asdict(), suite=suite)
@@ -152,9 +150,7 @@ def of_kind(config: Mapping, *kinds: str) -> list[str]:
     return [name for name in config["run"] if config["experiments"][name]["kind"] in kinds]
 
 
-def collect(
-    config: Mapping, function: Callable[..., Iterator[str]], *arguments: str
-) -> list[str]:
+def collect(config: Mapping, function: Callable[..., Iterator[str]], *arguments: str) -> list[str]:
     """Returns what all selected experiments need, each file once."""
     files = (file for name in config["run"] for file in function(config, name, *arguments))
     return list(dict.fromkeys(files))

@@ -56,7 +56,7 @@ def recall_at_1(predictions: pd.DataFrame) -> Value:
 
 
 def perplexity(predictions: pd.DataFrame) -> Value:
-    """exp of the mean loss per token; standard error over windows by the delta method."""
+    """Exp of the mean loss per token; standard error over windows by the delta method."""
     losses, tokens = np.array([list(values) for values in predictions["values"]]).T
     value = math.exp(losses.sum() / tokens.sum())
     return Value(value, value * _mean(losses / tokens).standard_error, len(losses))

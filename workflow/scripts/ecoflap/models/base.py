@@ -123,7 +123,7 @@ class Model:
     def valid_tokens(
         self, matrix: Matrix, batch: Mapping[str, torch.Tensor]
     ) -> torch.Tensor | None:
-        """Returns which of a matrix's input tokens are real: bool [batch, tokens], or None for all."""
+        """Returns which input tokens of a matrix are real: bool [batch, tokens], None for all."""
         raise NotImplementedError
 
     def encode(self, examples: Sequence[Mapping]) -> dict[str, torch.Tensor]:

@@ -98,9 +98,7 @@ class Adapter(Model):
         self, images: Sequence, prompts: Sequence[str], targets: Sequence[str]
     ) -> list[float]:
         """Returns log p(target | image, prompt) summed over the target's tokens."""
-        batch = self.to_device(
-            {**self._inputs(images, prompts), "labels": self._labels(targets)}
-        )
+        batch = self.to_device({**self._inputs(images, prompts), "labels": self._labels(targets)})
         log_probabilities = self.module(**batch).logits.float().log_softmax(-1)  # [n, t, vocab]
         labels = batch["labels"]
         chosen = log_probabilities.gather(-1, labels.clamp(min=0).unsqueeze(-1)).squeeze(-1)

@@ -48,7 +48,5 @@ class Adapter(Model):
     def similarity(self, images: Sequence, texts: Sequence[str]) -> torch.Tensor:
         """Returns the logits of each image against each text, [n_images, n_texts]."""
         examples = {"images": list(images), "text": list(texts)}
-        encoded = self.processor(
-            **examples, padding=True, truncation=True, return_tensors="pt"
-        )
+        encoded = self.processor(**examples, padding=True, truncation=True, return_tensors="pt")
         return self.module(**self.to_device(encoded)).logits_per_image.float().cpu()

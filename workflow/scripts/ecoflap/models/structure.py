@@ -27,7 +27,5 @@ def _is_block_list(modules: nn.ModuleList) -> bool:
     return (
         len(modules) >= 2
         and len({type(module) for module in modules}) == 1
-        and all(
-            any(isinstance(part, nn.Linear) for part in module.modules()) for module in modules
-        )
+        and all(any(isinstance(part, nn.Linear) for part in module.modules()) for module in modules)
     )

@@ -1,0 +1,188 @@
+"""The workflow: what a run makes, what reruns when, and what failures leave behind."""
+
+import json
+
+import pandas as pd
+import pytest
+import yaml
+from conftest import ROOT, SMALL
+from ecoflap import artifacts
+from ecoflap.evaluation import metrics
+
+PRUNE_ON = {"prune_model", "evaluate_model", "make_table", "plot_figure"}
+
+
+def rules(planned):
+    return set(planned) - {"all", "total"}
+
+
+def test_a_run_makes_tables_and_figures(finished):
+    results = finished.folder / "results"
+    for suffix in ("csv", "md", "tex"):
+        assert (results / "tables" / f"small-table.{suffix}").stat().st_size > 100
+    for suffix in ("pdf", "svg", "png", "csv"):
+        assert (results / "figures" / f"small-figure.{suffix}").stat().st_size > 100
+    frame = pd.read_csv(results / "tables" / "small-table.csv")
+    measured = frame[frame["source"] == "measured"]
+    assert set(measured["method"]) == {"Dense", "Global magnitude", "Wanda", "ECoFLaP"}
+    published = frame[frame["source"] == "published"]
+    paper = pd.read_csv(ROOT / "workflow/resources/published/table2-clip.csv", comment="#")
+    assert len(published) == paper.iloc[:, 2:].size
+    text = (results / "tables" / "small-table.md").read_text()
+    assert text.index("Measured by this run") < text.index("Published by the paper")
+
+
+def test_budgets_are_kept_from_allocation_to_the_pruned_model(finished):
+    results = finished.folder / "results"
+    path = results / "allocations/demo-clip/small-ecoflap/seed0/0.5.json"
+    plan = pd.DataFrame(artifacts.read_json(path, "allocation")["matrices"])
+    assert plan["keep"].sum() == round(0.5 * plan["n_weights"].sum())
+    folder = results / "pruned/demo-clip/small-ecoflap/seed0/0.5"
+    layers, _ = artifacts.read_table(folder / "layers.parquet", "layers")
+    # Rows of 128 inputs cannot express more than 1/256 of a difference.
+    assert (layers["achieved_sparsity"] - layers["sparsity"]).abs().max() <= 1 / 256 + 1e-9
+
+
+def test_metrics_can_be_computed_again_from_predictions(finished):
+    for path in finished.folder.glob("results/evaluation/**/metrics.json"):
+        stored = artifacts.read_json(path, "metrics")
+        predictions, head = artifacts.read_table(path.parent / "predictions.parquet", "predictions")
+        again = [
+            {"task": task, **row}
+            for task, entry in head["config"].items()
+            for row in metrics.compute(entry["kind"], predictions[predictions["task"] == task])
+        ]
+        assert again == stored["metrics"]
+
+
+def test_a_second_run_has_nothing_to_do(finished):
+    code, output = finished.snakemake()
+    assert code == 0
+    assert "Nothing to be done" in output
+
+
+def test_a_comment_in_the_config_reruns_nothing(finished):
+    with finished.edit("config/variants.yaml", "variants:", "# a comment\nvariants:"):
+        assert rules(finished.planned()) == set()
+
+
+def test_a_plot_colour_redraws_figures_only(finished):
+    with finished.edit("config/plotting.yaml", "#0072B2", "#000000"):
+        assert rules(finished.planned()) == {"plot_figure"}
+
+
+def test_p_max_reruns_from_the_allocation_on(finished):
+    with finished.edit("small.yaml", "+0.1", "+0.2"):
+        planned = finished.planned()
+    assert rules(planned) == PRUNE_ON | {"allocate_sparsity"}
+    assert planned["allocate_sparsity"] == planned["prune_model"] == 1
+
+
+def test_one_more_sparsity_only_adds_jobs(finished):
+    with finished.edit("small.yaml", "- '0.5'", "- '0.5'\n    - '0.6'"):
+        planned = finished.planned()
+    assert planned["prune_model"] == planned["evaluate_model"] == 3
+    assert "compute_scores" not in planned
+
+
+@pytest.mark.parametrize(
+    ("module", "expected", "prune_jobs"),
+    [
+        ("criteria/wanda.py", PRUNE_ON, 2),
+        ("criteria/sparsegpt.py", set(), 0),
+        ("scores/gradnorm.py", PRUNE_ON | {"compute_scores", "allocate_sparsity"}, 1),
+        ("scores/zeroth.py", set(), 0),
+        ("allocation.py", PRUNE_ON | {"allocate_sparsity"}, 3),
+        ("evaluation/metrics.py", {"evaluate_model", "make_table", "plot_figure"}, 0),
+        ("figures.py", {"plot_figure"}, 0),
+    ],
+)
+def test_an_edited_module_reruns_the_stages_that_use_it(finished, module, expected, prune_jobs):
+    path = f"workflow/scripts/ecoflap/{module}"
+    with finished.edit(
+        path,
+        '"""',
+        '"""\n',
+    ):
+        planned = finished.planned()
+    assert rules(planned) == expected
+    assert planned.get("prune_model", 0) == prune_jobs
+
+
+def test_each_stage_and_experiment_is_a_target(project):
+    assert rules(project.planned("calibrations")) == {
+        "prepare_model",
+        "extract_calibration",
+        "calibrations",
+    }
+    for target, last in (
+        ("scores", "compute_scores"),
+        ("allocations", "allocate_sparsity"),
+        ("pruned_models", "prune_model"),
+        ("evaluations", "evaluate_model"),
+        ("tables", "make_table"),
+        ("figures", "plot_figure"),
+        ("small_table", "make_table"),
+        ("small_figure", "plot_figure"),
+        ("results/scores/demo-clip/scenes-image-captions/seed0/small.parquet", "compute_scores"),
+    ):
+        assert last in project.planned(target)
+
+
+def test_shipped_configurations_build_their_dag(project):
+    demo = project.planned(configfile="")
+    seeds = project.planned(configfile="config/three-seeds.yaml")
+    assert demo["evaluate_model"] < seeds["evaluate_model"] < 3 * demo["evaluate_model"]
+    assert project.planned(configfile="config/smollm2.yaml")["evaluate_model"] == 7
+
+
+def test_the_local_profile_is_one_and_the_slurm_profile_is_read(project):
+    for name in ("local", "slurm"):
+        content = yaml.safe_load((ROOT / f"workflow/profiles/{name}/config.yaml").read_text())
+        assert content["rerun-triggers"] == ["mtime", "params", "input", "software-env"]
+        assert content["rerun-incomplete"] is True
+    code, output = project.snakemake("--profile", "workflow/profiles/slurm", "--dry-run")
+    assert code == 0, output
+
+
+def test_a_failing_rule_leaves_its_traceback_in_its_log_and_no_output(project):
+    wrong = json.loads(json.dumps(SMALL))
+    wrong["calibrations"]["scenes-image-captions"]["samples"] = 1_000_000
+    project.write_config(wrong)
+    try:
+        code, output = project.snakemake("calibrations")
+    finally:
+        project.write_config(SMALL)
+    assert code != 0
+    assert "1000000 calibration samples asked for" in output
+    folder = "demo-clip/scenes-image-captions/seed0"
+    log = project.folder / f"results/logs/extract_calibration/{folder}.log"
+    assert "Traceback (most recent call last)" in log.read_text()
+    assert "Raise" in log.read_text() or "Lower samples" in log.read_text()
+    made = project.folder / f"results/calibration/{folder}"
+    assert not made.exists() or not any(made.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("section", "said"),
+    [
+        ({"run": ["small-tabel"]}, "Did you mean 'small-table'"),
+        ({"experimnets": {}}, "unknown key 'experimnets'"),
+        ({"experiments": {"small-table": {"sparsities": ["1.2"]}}}, "'1.2'"),
+    ],
+)
+def test_a_wrong_config_stops_before_any_job(project, section, said):
+    (project.folder / "wrong.yaml").write_text(yaml.safe_dump(section))
+    code, output = project.snakemake("--configfile", "small.yaml", "wrong.yaml", configfile="")
+    assert code != 0
+    assert said in output
+    assert "Traceback" not in output
+    assert "Job stats" not in output
+
+
+def test_the_report_is_one_file(finished):
+    code, output = finished.snakemake("--report", "report.html")
+    assert code == 0, output
+    page = (finished.folder / "report.html").read_text()
+    assert "small-figure" in page
+    assert "small-table" in page

@@ -1,0 +1,56 @@
+"""The README's Python runs as it stands, and its commands name things that exist."""
+
+import re
+import shlex
+import subprocess
+import sys
+
+from conftest import ROOT
+
+README = (ROOT / "README.md").read_text()
+
+
+def blocks(language):
+    return re.findall(rf"```{language}\n(.*?)```", README, re.S)
+
+
+def test_the_python_of_the_readme_prunes_the_demo_model(project):
+    (code,) = blocks("python")
+    check = """
+from transformers import Blip2ForConditionalGeneration
+weights = Blip2ForConditionalGeneration.from_pretrained("results/pruned-demo").state_dict()
+names = [name + ".weight" for name in plan["name"]]
+zeros = sum(int((weights[name] == 0).sum()) for name in names)
+share = zeros / sum(weights[name].numel() for name in names)
+assert abs(share - 0.5) < 0.005, share
+assert report["achieved_sparsity"].between(0.35, 0.61).all()
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code + check],
+        cwd=project.folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_snakemake_commands_of_the_readme_build_their_dag(project):
+    text = "\n".join(blocks("bash")).replace("\\\n", " ")
+    commands = [line for line in text.splitlines() if line.startswith(".venv/bin/snakemake")]
+    assert len(commands) >= 8
+    for command in commands:
+        arguments = shlex.split(command, comments=True)[1:]
+        code, output = project.snakemake(*arguments, "--dry-run", configfile="")
+        assert code == 0, (command, output)
+
+
+def test_the_make_targets_of_the_readme_exist():
+    makefile = (ROOT / "Makefile").read_text()
+    for target in set(re.findall(r"\bmake ([a-z]+)", README)):
+        assert re.search(rf"^{target}:", makefile, re.M), target
+
+
+def test_the_paths_of_the_readme_exist():
+    for path in re.findall(r"`((?:config|workflow|envs|docs)/[A-Za-z0-9_./-]+)`", README):
+        assert (ROOT / path).exists(), path
