@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pytest
 import torch
-
 from ecoflap import calibration, data, models
 from ecoflap.errors import DataError
 

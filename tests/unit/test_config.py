@@ -75,7 +75,7 @@ BAD = [
     ("models/a b", {}, "'a b' cannot be part of a path", "hyphens"),
     ("models/demo..blip", {}, "'demo..blip' cannot be part of a path", "hyphens"),
     ("models/a--b", {}, "'a--b'", "single hyphens"),
-    ("variants/dense", {"label": "x", "criterion": "wanda"}, "unpruned model", "Rename"),
+    ("variants/dense", {"label": "x", "criterion": "wanda"}, "taken by the workflow", "Rename"),
     ("variants/wanda/criterion", "wander", "'wander'", "Did you mean 'wanda'"),
     ("variants/wanda/criterium", "wanda", "unknown key 'criterium'", "Did you mean 'criterion'"),
     ("variants/wanda/score", "zeroth", "with a score", "Remove|Add or remove"),
@@ -91,7 +91,7 @@ BAD = [
     ("scores/zeroth/epsilon", 0, "exclusiveMinimum 0", "Step"),
     ("scores/zeroth/samples", 0, "minimum 1", "samples"),
     ("scores/zeroth/samples", 500, "wants 500 samples", "at most 128"),
-    ("scores/zeroth/estimator", "second", "'second'", "zeroth, gradnorm, first"),
+    ("scores/zeroth/estimator", "second", "unknown estimator 'second'", "first, gradnorm, zeroth"),
     ("calibrations/scenes-captions/dataset/split", "test", "evaluates", "that no task evaluates"),
     ("calibrations/scenes-captions/dataset/split", "tset", "unknown split", "Did you mean 'test'"),
     ("calibrations/scenes-captions/dataset/name", "scene", "unknown data set", "'scenes'"),
@@ -115,6 +115,29 @@ BAD = [
     ("experiments/table1/sparsities", [0.5], "type string", "quoted|0.5"),
     ("experiments/table1/sparsities", ["0.0"], "above 0", "dense row"),
     ("experiments/table1/kind", "tabel", "'tabel'", "Did you mean 'table'"),
+    ("suites/second", ["shape"], "is in suite 'demo-zero-shot' too", "Remove it from one"),
+    ("suites/demo-zero-shot", ["shape", "wikitext-2"], "does not suit model", "classification"),
+    ("models/demo-blip2/source", {"folder": "nowhere"}, "no model in source.folder", "config.json"),
+    ("data_folders", {"scenes": "tests"}, "not read from a folder", "Remove"),
+    ("data_folders", {"wikitext-2": "nowhere"}, "no folder 'nowhere'", "Correct"),
+    ("tasks/scene-vqa/dataset/view", "captions", "vqa with the view 'captions'", "Choose another"),
+    ("tasks/shape/dataset/view", "vqa", "classification with the view", "a view with classes"),
+    ("tasks/shape/prompt", "a picture", "prompt 'a picture'", "{label}"),
+    ("tasks/shape/prompt", "a {lable}", "prompt 'a {lable}'", "{label}"),
+    ("tasks/scene-vqa/prompt", "a {question", "prompt", "{question}"),
+    ("calibrations/scenes-captions/dataset/view", "vqa", "with the view 'vqa'", "captions"),
+    ("calibrations/scenes-captions/window", 12, "a window", "text-windows"),
+    ("variants/magnitude/group", "row", "group. Allowed: group with", "Remove group"),
+    ("variants/wanda/label", "SparseGPT", "two variants with the label", "Change one label"),
+    ("variants/wanda/label", "Dense", "two variants with the label 'Dense'", "Change one label"),
+    ("variants/ecoflap-wanda/score", "first", "batch of one sample", "another batch_size"),
+    ("experiments/scores", {}, "no kind", "Add the key"),
+    ("experiments/table1/published", "llama-wikitext", "'llama-wikitext'", "table1-blip2"),
+    ("experiments/figure4/models", ["demo-blip2", "demo-clip"], "at most 1", "One model"),
+    ("experiments/figure6/sparsities", ["0.5", "0.6"], "at most 1", "One sparsity"),
+    ("experiments/figure6/variants", ["global-magnitude"], "no allocation to draw", "Remove it"),
+    ("experiments/zeroth-vs-gradnorm/variants", ["wanda"], "nothing: this kind", "Remove it"),
+    ("scores/gradnorm/samples", 500, "wants 500 samples", "at most 128"),
     ("plotting/colours", ["red"], "'red'", "form"),
     ("plotting/color", "x", "unknown key 'color'", "Did you mean 'colours'"),
 ]
@@ -132,7 +155,7 @@ def test_each_mistake_is_told_with_value_and_remedy(path, value, said, remedy):
 def test_all_mistakes_are_told_at_once():
     config = shipped()
     change(config, "device", "tpu")
-    change(config, "variants/wanda/criterion", "x")
+    change(config, "variants/wanda/group", "x")
     change(config, "experiments/table1/models", [])
     with pytest.raises(ConfigError) as caught:
         configuration.check(config, SCHEMAS)
@@ -181,7 +204,7 @@ def test_points_make_what_ignores_the_seed_only_once():
 def test_max_sparsity_is_a_margin_or_a_number():
     assert targets.max_sparsity({"max_sparsity": "+0.1"}, "0.5") == "0.6"
     assert targets.max_sparsity({"max_sparsity": "0.75"}, "0.5") == "0.75"
-    assert targets.max_sparsity({}, "0.95") == "0.999"
+    assert targets.max_sparsity({}, "0.95") == "0.9999"
 
 
 def test_a_task_in_no_suite_is_its_own():

@@ -31,7 +31,8 @@ def test_examples_are_the_packages_questions(split):
         number = int(e["id"].split("/")[-1])
         assert e["question"] == questions[number].lower()
         assert e["answers"] == [answers[number]]
-        assert e["image"].size == (64, 64) and e["image"].mode == "RGB"
+        assert e["image"].size == (64, 64)
+        assert e["image"].mode == "RGB"
 
 
 def test_limit_takes_the_head_of_one_fixed_shuffle():

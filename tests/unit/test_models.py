@@ -4,9 +4,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import AutoProcessor, Blip2ForConditionalGeneration
-
 from ecoflap import data, models
+from transformers import AutoProcessor, Blip2ForConditionalGeneration
 
 DEMO = Path(__file__).parents[2] / "workflow" / "resources" / "demo"
 

@@ -106,7 +106,8 @@ def answer_by_hand(question, scene):
 def test_same_call_same_examples_and_limit_takes_the_first(view):
     few = scenes.load(split="test", view=view, limit=5)
     many = scenes.load(split="test", view=view, limit=9)
-    assert len(few) == 5 and len(many) == 9
+    assert len(few) == 5
+    assert len(many) == 9
     for one, other in zip(few, many, strict=False):
         assert one["image"].tobytes() == other["image"].tobytes()
         texts = [{k: v for k, v in e.items() if "image" not in k} for e in (one, other)]
@@ -138,7 +139,8 @@ def test_kinds_and_answers_are_balanced():
         kind: sum(e["kind"] == kind for e in examples) / len(examples)
         for kind in ("colour", "shape", "count", "existence", "relation")
     }
-    assert min(share.values()) > 0.14 and max(share.values()) < 0.3
+    assert min(share.values()) > 0.14
+    assert max(share.values()) < 0.3
     for kind in ("existence", "relation"):
         answers = [e["answers"][0] for e in examples if e["kind"] == kind]
         yes, no = answers.count("yes"), answers.count("no")

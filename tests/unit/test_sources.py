@@ -4,7 +4,6 @@ import hashlib
 import zipfile
 
 import pytest
-
 from ecoflap.errors import ModelError
 from ecoflap.models import family_of, load, sources
 
@@ -19,7 +18,9 @@ def wheels(tmp_path, monkeypatch):
         archive.writestr("tiny_model/model.gguf", b"not really")
         meta = "Metadata-Version: 2.1\nName: tiny-model\nVersion: 1.0\n"
         archive.writestr("tiny_model-1.0.dist-info/METADATA", meta)
-        archive.writestr("tiny_model-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
+        archive.writestr(
+            "tiny_model-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n"
+        )
         archive.writestr("tiny_model-1.0.dist-info/RECORD", "")
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(folder))

@@ -122,8 +122,8 @@ def test_each_stage_and_experiment_is_a_target(project):
         ("evaluations", "evaluate_model"),
         ("tables", "make_table"),
         ("figures", "plot_figure"),
-        ("small_table", "make_table"),
-        ("small_figure", "plot_figure"),
+        ("small-table", "make_table"),
+        ("small-figure", "plot_figure"),
         ("results/scores/demo-clip/scenes-image-captions/seed0/small.parquet", "compute_scores"),
     ):
         assert last in project.planned(target)
@@ -178,6 +178,18 @@ def test_a_wrong_config_stops_before_any_job(project, section, said):
     assert said in output
     assert "Traceback" not in output
     assert "Job stats" not in output
+
+
+@pytest.mark.parametrize(
+    ("model", "suite"), [("demo-blip2", "demo-generation"), ("demo-clip", "demo-zero-shot")]
+)
+def test_the_dense_metrics_are_those_that_ship(project, model, suite):
+    path = f"results/evaluation/{model}/dense/seed0/0.0/{suite}/metrics.json"
+    code, output = project.snakemake(path, configfile="")
+    assert code == 0, output
+    shipped = project.folder / f"workflow/resources/demo/{model}/dense_metrics.json"
+    expected = artifacts.read_json(shipped, "dense_metrics")["metrics"]
+    assert artifacts.read_json(project.folder / path, "metrics")["metrics"] == expected
 
 
 def test_the_report_is_one_file(finished):

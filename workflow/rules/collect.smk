@@ -30,7 +30,7 @@ rule tables:
     input:
         [
             file
-            for name in targets.of_kind(config, "table")
+            for name in targets.of_kind(config, config["run"], "table")
             for file in targets.outputs(config, name)
         ],
 
@@ -39,15 +39,15 @@ rule figures:
     input:
         [
             file
-            for name in targets.of_kind(config, *targets.FIGURES)
+            for name in targets.of_kind(config, config["run"], *targets.FIGURES)
             for file in targets.outputs(config, name)
         ],
 
 
-for name in config["run"]:
+for name in config["experiments"]:
 
     rule:
         name:
-            name.replace("-", "_")
+            name
         input:
             list(targets.outputs(config, name)),

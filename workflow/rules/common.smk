@@ -26,8 +26,9 @@ wildcard_constraints:
     score="|".join(config["scores"]),
     variant="|".join([targets.DENSE, *config["variants"]]),
     suite="|".join([*config["suites"], *config["tasks"]]),
-    table="|".join(targets.of_kind(config, "table")) or "none",
-    figure="|".join(targets.of_kind(config, *targets.FIGURES)) or "none",
+    table="|".join(targets.of_kind(config, config["experiments"], "table")) or "none",
+    figure="|".join(targets.of_kind(config, config["experiments"], *targets.FIGURES))
+    or "none",
     seed="[0-9]+",
     sparsity="0[.][0-9]+",
 
@@ -60,6 +61,16 @@ def calibration_values(wildcards):
 
 
 # prepare_model
+def model_files(wildcards):
+    """The files of a local checkpoint, so that new weights are noticed."""
+    folder = config["models"][wildcards.model]["source"].get("folder")
+    return sorted(map(str, Path(folder).glob("*.*"))) if folder else []
+
+
+def prepare_settings(wildcards):
+    return {key: config["models"][wildcards.model][key] for key in ("source", "family")}
+
+
 def prepare_code(wildcards):
     return code("prepare_model.py", [adapter(wildcards)])
 
@@ -158,12 +169,28 @@ def table_published(wildcards):
 
 def table_settings(wildcards):
     entry = config["experiments"][wildcards.table]
-    scores = {name: config["variants"][name].get("score") for name in entry["variants"]}
+    scores = {
+        model: {
+            name: (
+                targets.calibration_of(config, model, name),
+                config["variants"][name]["score"],
+            )
+            for name in entry["variants"]
+            if "score" in config["variants"][name]
+        }
+        for model in entry["models"]
+    }
     return {
         **entry,
         "labels": targets.labels(config, wildcards.table),
         "scores": scores,
     }
+
+
+# train_demo_model
+def demo_tasks(wildcards):
+    suites = {"demo-blip2": "demo-generation", "demo-clip": "demo-zero-shot"}
+    return targets.tasks_of(config, suites[wildcards.model])
 
 
 # plot_figure

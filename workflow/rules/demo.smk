@@ -10,18 +10,23 @@ rule train_demo_model:
         tokenizer="results/demo-training/{model}/tokenizer.json",
         processor="results/demo-training/{model}/processor_config.json",
         training_log="results/demo-training/{model}/training_log.csv",
+        metrics="results/demo-training/{model}/dense_metrics.json",
     log:
         "results/logs/train_demo_model/{model}.log",
     benchmark:
         "results/benchmarks/train_demo_model/{model}.tsv"
     wildcard_constraints:
         model="demo-blip2|demo-clip",
+    conda:
+        "../../envs/pipeline.yaml"
     threads: 1
     resources:
         mem_mb=4000,
         runtime=120,
     params:
         seed=0,
+        tasks=demo_tasks,
+        code=code("train_demo_model.py"),
     message:
         "Training {wildcards.model} from scratch"
     script:

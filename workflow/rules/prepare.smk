@@ -1,4 +1,6 @@
 rule prepare_model:
+    input:
+        files=model_files,
     output:
         model=directory("results/models/{model}"),
     log:
@@ -12,7 +14,7 @@ rule prepare_model:
         mem_mb=4000,
         runtime=60,
     params:
-        settings=lookup(dpath="models/{model}", within=config),
+        settings=prepare_settings,
         code=prepare_code,
     message:
         "Preparing the dense model {wildcards.model}"

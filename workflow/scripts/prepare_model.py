@@ -14,7 +14,7 @@ settings = snakemake.params.settings
 
 folder.mkdir(parents=True, exist_ok=True)
 sources.fetch(settings["source"], folder)
-model = models.load(folder, dtype=settings["dtype"], device="cpu")
+model = models.load(folder, device="cpu", family=settings["family"])
 matrices = scores.matrix_table(model)
 log.info("%s: %d prunable matrices, %d weights", folder, len(matrices), matrices.n_weights.sum())
 

@@ -38,11 +38,19 @@ else:
             model, batches, plan, criterion=criterion, group=settings.get("group")
         )
     updates = CRITERIA.get(criterion).UPDATES_WEIGHTS
-achieved = (report["achieved_sparsity"] * report["n_weights"]).sum() / report["n_weights"].sum()
+removed = (report["achieved_sparsity"] * report["n_weights"]).sum()
+achieved = removed / report["n_weights"].sum()
+whole = removed / sum(p.numel() for p in model.module.parameters())
 log.info("achieved sparsity %.6f in %.1f s", achieved, cost.seconds)
 
 pruning.save_changes(model, snakemake.output.changes, head, updates_weights=updates)
 artifacts.write_table(snakemake.output.layers, report, {**head, "kind": "layers"})
 point = {key: snakemake.wildcards[key] for key in ("model", "variant", "sparsity")}
-facts = {**point, "seed": seed, **cost.as_dict(), "achieved_sparsity": achieved}
+facts = {
+    **point,
+    "seed": seed,
+    **cost.as_dict(),
+    "achieved_sparsity": achieved,
+    "whole_model_sparsity": whole,
+}
 artifacts.write_json(snakemake.output.cost, facts, {**head, "kind": "cost"})

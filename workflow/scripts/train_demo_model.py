@@ -1,17 +1,26 @@
-"""Train one of the two demo models.
+"""Trains one of the two demo models and measures it on its tasks.
 
 Output: a folder that `from_pretrained` loads (float16 weights, configuration, tokenizer, image
-processor) and `training_log.csv`.
+processor), `training_log.csv`, and `dense_metrics.json`.
 """
 
 from pathlib import Path
 
+from ecoflap import artifacts, models
 from ecoflap.demo import train_demo_model
+from ecoflap.evaluation.suite import evaluate
 from ecoflap.runtime import start_job
 
 start_job(snakemake.log[0], threads=snakemake.threads)
-train_demo_model(
-    snakemake.wildcards.model,
-    Path(snakemake.output.weights).parent,
-    seed=snakemake.params.seed,
+folder, seed = Path(snakemake.output.weights).parent, snakemake.params.seed
+
+train_demo_model(snakemake.wildcards.model, folder, seed=seed)
+_, numbers = evaluate(models.load(folder, device="cpu"), snakemake.params.tasks)
+head = artifacts.header(
+    "dense_metrics",
+    rule=snakemake.rule,
+    code=snakemake.params.code,
+    config=snakemake.params.tasks,
+    seed=seed,
 )
+artifacts.write_json(snakemake.output.metrics, {"metrics": numbers}, head)

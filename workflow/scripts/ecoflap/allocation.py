@@ -252,8 +252,8 @@ def allocate(
 
 
 def default_max_sparsity(sparsity: str | float, margin: str | float = "0.1") -> str:
-    """Returns p + margin as decimal text, at most the largest sparsity below 1."""
-    value = min(exact(sparsity) + Fraction(str(margin)), Fraction(999, 1000))
+    """Returns p + margin as decimal text, at most 0.9999."""
+    value = min(exact(sparsity) + Fraction(str(margin)), Fraction(9999, 10000))
     return f"{float(value):.6g}"
 
 

@@ -1,7 +1,7 @@
 """Gathers artifacts into tidy tables: what both tables and figures are made of."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import pandas as pd
 
@@ -43,7 +43,7 @@ def over_seeds(frame: pd.DataFrame) -> pd.DataFrame:
     whole = frame[frame["subset"] == ""]
     rows = []
     for key, part in whole.groupby([*POINT, "task", "metric"], sort=False):
-        seeds = len(part)
+        seeds = part["seed"].nunique()
         error = (
             part["value"].std(ddof=1) / math.sqrt(seeds)
             if seeds > 1
@@ -56,34 +56,37 @@ def over_seeds(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def costs(
-    prune_files: Iterable[str], score_files: Iterable[str], scores: dict[str, str | None]
+    prune_files: Iterable[str],
+    score_files: Iterable[str],
+    scores: Mapping[str, Mapping[str, tuple[str, str]]],
 ) -> pd.DataFrame:
     """Adds up what a method costs: its score and its pruning pass.
 
     Args:
         prune_files: Cost files of prune_model.
         score_files: Cost files of compute_scores.
-        scores: The score of each variant, if it has one.
+        scores: By model and variant, the calibration set and the score that were used.
 
     Returns:
         Per model, variant and sparsity, averaged over seeds: seconds, peak_memory_mb,
-        achieved_sparsity.
+        achieved_sparsity, whole_model_sparsity.
     """
     scoring = {
-        (cost["model"], cost["score"], cost["seed"]): cost
+        (cost["model"], cost["calibration"], cost["score"], cost["seed"]): cost
         for cost in (artifacts.read_json(file, "cost") for file in score_files)
     }
     rows = []
     for file in prune_files:
         cost = artifacts.read_json(file, "cost")
-        first = scoring.get((cost["model"], scores[cost["variant"]], cost["seed"]))
-        parts = [cost, first] if first else [cost]
+        used = scores[cost["model"]].get(cost["variant"])
+        parts = [cost, scoring[cost["model"], *used, cost["seed"]]] if used else [cost]
         rows.append(
             {
                 **{key: cost[key] for key in POINT},
                 "seconds": sum(part["seconds"] for part in parts),
                 "peak_memory_mb": max(part["peak_memory_mb"] for part in parts),
                 "achieved_sparsity": cost["achieved_sparsity"],
+                "whole_model_sparsity": cost["whole_model_sparsity"],
             }
         )
     return pd.DataFrame(rows).groupby(POINT, sort=False, as_index=False).mean()

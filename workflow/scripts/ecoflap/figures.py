@@ -17,12 +17,11 @@ from ecoflap import collect
 from ecoflap.targets import DENSE
 
 
-def draw(kind: str, frame: pd.DataFrame, settings: Mapping, style: Mapping) -> Figure:
-    """Draws a figure.
+def draw(frame: pd.DataFrame, settings: Mapping, style: Mapping) -> Figure:
+    """Draws a figure of one of the ``KINDS``.
 
     Args:
-        kind: ``tradeoff``, ``sparsity-per-block`` or ``score-scatter``.
-        frame: The table that `collect_data` returned for this kind.
+        frame: The table that `collect_data` returned.
         settings: The experiment, with labels.
         style: config/plotting.yaml.
     """
@@ -36,14 +35,15 @@ def draw(kind: str, frame: pd.DataFrame, settings: Mapping, style: Mapping) -> F
         "pdf.fonttype": 42,
     }
     with plt.rc_context(rc):
-        return KINDS[kind](frame, settings, style)
+        return KINDS[settings["kind"]](frame, settings, style)
 
 
-def collect_data(kind: str, files: list[str]) -> pd.DataFrame:
-    """Reads the artifacts of a kind of figure into the table that is drawn and stored."""
-    if kind == "tradeoff":
-        return collect.over_seeds(collect.metrics(files))
-    if kind == "sparsity-per-block":
+def collect_data(settings: Mapping, files: list[str]) -> pd.DataFrame:
+    """Reads the artifacts of an experiment into the table that is drawn and stored."""
+    if settings["kind"] == "tradeoff":
+        frame = collect.over_seeds(collect.metrics(files))
+        return frame[frame["task"].isin(settings["tasks"])]
+    if settings["kind"] == "sparsity-per-block":
         return collect.plans(files)
     return collect.scores(files)
 
@@ -78,12 +78,11 @@ def _legend(figure: Figure, axis) -> None:
 
 
 def _tradeoff(frame: pd.DataFrame, settings: Mapping, style: Mapping) -> Figure:
-    """Metric against sparsity, a panel per model and number."""
+    """Metric against sparsity, a panel per number."""
     labels = settings["labels"]
-    tasks = frame[frame["task"].isin(settings["tasks"])]
-    panels = list(tasks.groupby(["model", "task", "metric"], sort=False))
+    panels = list(frame.groupby(["task", "metric"], sort=False))
     figure, axes = _panels(len(panels), style, columns=min(2, len(panels)))
-    for axis, ((_, task, metric), part) in zip(axes, panels, strict=True):
+    for axis, ((task, metric), part) in zip(axes, panels, strict=True):
         dense = part[part["variant"] == DENSE]["value"].iloc[0]
         axis.axhline(dense, color=style["dense_colour"], linestyle="--", linewidth=1, label="Dense")
         for variant, (colour, marker) in zip(settings["variants"], _looks(style), strict=False):
@@ -109,10 +108,11 @@ def _tradeoff(frame: pd.DataFrame, settings: Mapping, style: Mapping) -> Figure:
 
 
 def _sparsity_per_block(frame: pd.DataFrame, settings: Mapping, style: Mapping) -> Figure:
-    """Sparsity per block for each variant, a panel per model, tower and sparsity."""
-    panels = list(frame.groupby(["model", "sparsity", "tower"], sort=False))
+    """Sparsity per block for each variant, a panel per tower."""
+    (sparsity,) = settings["sparsities"]
+    panels = list(frame.groupby("tower", sort=False))
     figure, axes = _panels(len(panels), style, columns=min(2, len(panels)), share_y=True)
-    for axis, ((_, sparsity, tower), part) in zip(axes, panels, strict=True):
+    for axis, (tower, part) in zip(axes, panels, strict=True):
         axis.axhline(
             float(sparsity),
             color=style["dense_colour"],

@@ -14,7 +14,6 @@ from ecoflap.allocation import exact
 from ecoflap.errors import ArtifactError, PruningError, message
 from ecoflap.models.base import Block, Matrix, Model
 from ecoflap.registry import CRITERIA
-from ecoflap.scores import matrix_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -87,6 +86,15 @@ def prune(
                 error,
                 seconds,
             )
+    if len(rows) != len(plan):
+        missing = sorted(set(sparsity) - {row[2] for row in rows})
+        raise PruningError(
+            message(
+                f"the model never runs {missing[0]} on these batches ({len(missing)} in all)",
+                "batches that reach every block",
+                "Pass batches with all inputs of the model.",
+            )
+        )
     return _report(rows)
 
 
@@ -271,7 +279,7 @@ def prune_global_magnitude(model: Model, sparsity: str | float) -> "pd.DataFrame
         sparsity: Fraction of all prunable weights to remove.
 
     Returns:
-        The report of `prune`.
+        The columns of `prune`'s report; seconds count from the start.
     """
     start = time.perf_counter()
     total = sum(matrix.n_weights for matrix in model.matrices())
@@ -325,7 +333,7 @@ def apply_changes(model: Model, path: str | Path, dense: str) -> None:
     Args:
         model: The dense model.
         path: The stored changes.
-        dense: Hash of the dense checkpoint that was loaded.
+        dense: Hash of the manifest of the dense checkpoint that was loaded.
 
     Raises:
         ArtifactError: if the changes belong to another checkpoint or do not fit.
@@ -357,11 +365,3 @@ def apply_changes(model: Model, path: str | Path, dense: str) -> None:
                         "Prune this model again.",
                     )
                 )
-
-
-def sparsities(model: Model) -> "pd.DataFrame":
-    """Counts the zeros of every prunable matrix: tower, block, name, n_weights, sparsity."""
-    frame = matrix_table(model)
-    zeros = [int((m.module.weight == 0).sum()) for m in model.matrices()]
-    frame["sparsity"] = [zero / n for zero, n in zip(zeros, frame["n_weights"], strict=True)]
-    return frame

@@ -1,6 +1,6 @@
 """Names that configs use, each a module that is imported on first use. Needs no torch.
 
-Adding a score, a criterion, a data set or a model family is a new module and a line here.
+Adding a score, a criterion, a data set or a model family is a new module and a name here.
 """
 
 import difflib
@@ -72,6 +72,17 @@ class Family:
     tasks: tuple[str, ...]
 
 
+# What the examples of a calibration format or of a kind of task must hold; the views that are not
+# named here are zero-shot classification tasks.
+VIEWS = {
+    "prefix-target": "captions",
+    "image-caption": "captions",
+    "text-windows": "text",
+    "vqa": "vqa",
+    "captioning": "captions",
+    "retrieval": "retrieval",
+    "perplexity": "text",
+}
 CRITERIA = Registry("criterion", "ecoflap.criteria", ("magnitude", "wanda", "sparsegpt"))
 SCORES = Registry("score", "ecoflap.scores", ("zeroth", "gradnorm", "first"))
 DATASETS = Registry("data set", "ecoflap.data", ("scenes", "easy-vqa", "wikitext-2"))

@@ -27,7 +27,7 @@ def start_job(log_file: str, threads: int = 1) -> logging.Logger:
 
     Args:
         log_file: The rule's log.
-        threads: CPU threads that torch and BLAS may use.
+        threads: CPU threads that torch may use.
     """
     Path(log_file).parent.mkdir(parents=True, exist_ok=True)
     sys.stdout.flush()

@@ -9,6 +9,12 @@ from ecoflap import collect
 from ecoflap.targets import DENSE
 
 METRIC_LABELS = {"tr1": "TR@1", "ir1": "IR@1", "cider": "CIDEr", "perplexity": "perplexity"}
+COSTS = {
+    "achieved_sparsity": ("Removed", 100),
+    "whole_model_sparsity": ("of all", 100),
+    "seconds": ("Seconds", 1),
+    "peak_memory_mb": ("Memory (MiB)", 1),
+}
 
 
 def tidy(
@@ -33,8 +39,8 @@ def tidy(
         for task, metric in zip(wanted["task"], wanted["metric"], strict=True)
     ]
     parts = [wanted.drop(columns=["task", "metric"])]
-    for name, label in (("seconds", "Seconds"), ("peak_memory_mb", "Memory (MiB)")):
-        parts.append(costs[collect.POINT].assign(column=label, value=costs[name]))
+    for name, (label, factor) in COSTS.items():
+        parts.append(costs[collect.POINT].assign(column=label, value=factor * costs[name]))
     frame = pd.concat(parts, ignore_index=True)
     frame.insert(0, "source", "measured")
     frame["model"] = frame["model"].map(labels["models"])
@@ -82,7 +88,11 @@ def note(frame: pd.DataFrame) -> str:
         if seeds > 1
         else "± standard error over the test items; one calibration seed."
     )
-    return f"{over} Percent (CIDEr x 100), except perplexity."
+    return (
+        f"{over} Percent (CIDEr x 100), except perplexity. Removed: share of the prunable weights, "
+        "and of all weights of the model. Seconds and memory: scoring and pruning together, with "
+        "the weights, without loading them."
+    )
 
 
 def markdown(frame: pd.DataFrame, title: str) -> str:

@@ -1,6 +1,6 @@
 """Which artifacts an experiment, or one stage of it, needs. Needs no torch."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from ecoflap.allocation import default_max_sparsity
@@ -40,7 +40,7 @@ def calibration_of(config: Mapping, model: str, variant: str) -> str:
 
 def needs_samples(variant: Mapping) -> bool:
     """Tells whether a variant's criterion reads calibration samples."""
-    return variant["criterion"] in ("wanda", "sparsegpt")
+    return variant["criterion"] not in ("magnitude", "global-magnitude")
 
 
 def needs_plan(variant: Mapping) -> bool:
@@ -72,10 +72,13 @@ def suites_of(config: Mapping, tasks: list[str]) -> list[str]:
 
 
 def tasks_of(config: Mapping, suite: str) -> dict[str, dict]:
-    """Returns the task entries of a suite, with local folders filled in."""
+    """Returns what evaluation reads of the tasks of a suite, with local folders filled in."""
     entries = {name: config["tasks"][name] for name in config["suites"].get(suite, [suite])}
     return {
-        name: {**entry, "dataset": located(config, entry["dataset"])}
+        name: {
+            **{key: value for key, value in entry.items() if key != "label"},
+            "dataset": located(config, entry["dataset"]),
+        }
         for name, entry in entries.items()
     }
 
@@ -115,6 +118,11 @@ def samples(config: Mapping, experiment: str) -> Iterator[str]:
         if needs_samples(variant) or "score" in variant:
             calibration = calibration_of(config, point.model, point.variant)
             yield SAMPLES.format(**point._asdict(), calibration=calibration)
+    entry = config["experiments"][experiment]
+    for model in entry["models"] if "scores" in entry else []:
+        for seed in config["seeds"]:
+            calibration = config["models"][model]["calibration"]
+            yield SAMPLES.format(model=model, calibration=calibration, seed=seed)
 
 
 def scores(config: Mapping, experiment: str, template: str = SCORES) -> Iterator[str]:
@@ -145,9 +153,9 @@ def outputs(config: Mapping, experiment: str) -> Iterator[str]:
         yield f"{folder}/{experiment}.{suffix}"
 
 
-def of_kind(config: Mapping, *kinds: str) -> list[str]:
-    """Returns the selected experiments of some kinds."""
-    return [name for name in config["run"] if config["experiments"][name]["kind"] in kinds]
+def of_kind(config: Mapping, names: Iterable[str], *kinds: str) -> list[str]:
+    """Returns the experiments among some names that are of some kinds."""
+    return [name for name in names if config["experiments"][name]["kind"] in kinds]
 
 
 def collect(config: Mapping, function: Callable[..., Iterator[str]], *arguments: str) -> list[str]:

@@ -3,6 +3,7 @@
 A criterion is a module with
 
 * ``UPDATES_WEIGHTS``: whether the weights that stay change too,
+* ``NEEDS_INPUTS``: whether it cannot do without activations,
 * ``statistics(inputs)``: what it needs of the activations, a tensor that adds up over
   batches, or ``None`` if it looks at the weights alone,
 * ``prune(weight, statistics, sparsity, group)``: the pruned weight and the mask.

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from ecoflap.errors import DataError
+from ecoflap.errors import DataError, message
 from ecoflap.registry import DATASETS
 
 
@@ -17,14 +17,20 @@ def load(dataset: Mapping) -> list[dict]:
         Examples, each with a unique ``id`` and what its view says.
 
     Raises:
-        DataError: if the data set cannot be read or is empty.
+        DataError: if the data set cannot be read or has fewer examples than asked for.
     """
     settings = dict(dataset)
-    name = settings.pop("name")
+    name, limit = settings.pop("name"), dataset.get("limit")
     try:
         examples = DATASETS.get(name).load(**settings)
     except (OSError, ValueError, ImportError) as error:
         raise DataError(f"data set '{name}' ({settings}): {error}") from error
-    if not examples:
-        raise DataError(f"data set '{name}' ({settings}) has no example")
+    if len(examples) < (limit or 1):
+        raise DataError(
+            message(
+                f"{limit or 1} examples of '{name}' ({settings}) asked for, {len(examples)} found",
+                f"at most {len(examples)}",
+                "Lower the limit or use a larger split.",
+            )
+        )
     return examples

@@ -18,7 +18,7 @@ def load(
     Args:
         split: One of ``SPLITS``.
         view: ``text``.
-        limit: Characters to keep from the start; all by default.
+        limit: Number of examples; there is one, the whole text.
         folder: Holds train.txt, valid.txt, test.txt; the hub is asked if it is not given.
 
     Returns:
@@ -37,7 +37,7 @@ def load(
         text = path.read_text(encoding="utf-8")
     else:
         text = _from_hub(split)
-    return [{"id": f"wikitext-2/{split}", "text": text[:limit]}]
+    return [{"id": f"wikitext-2/{split}", "text": text}][:limit]
 
 
 def _from_hub(split: str) -> str:

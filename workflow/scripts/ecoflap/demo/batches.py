@@ -1,5 +1,6 @@
 """Training batches: pictures of both data sets with the texts that belong to them."""
 
+import itertools
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ import torch
 from PIL import Image
 
 from ecoflap.data import easy_vqa, scenes
-from ecoflap.data.scene_language import KINDS, ask, caption_forms
+from ecoflap.data.scene_language import KINDS, RELATIONS, ask, caption_forms, related
 from ecoflap.data.scene_pictures import COLOURS, SEEN, SHAPES, Scene, draw
 
 PROMPT = "question: {question} answer:"
@@ -58,6 +59,26 @@ def contents_of_cells(chosen: Sequence[Scene]) -> torch.Tensor:
             numbers = _COLOUR_NUMBER[thing.colour], _SHAPE_NUMBER[thing.shape]
             contents[i, 3 * thing.row + thing.column] = torch.tensor(numbers)
     return contents
+
+
+def neighbours_of_cells(chosen: Sequence[Scene]) -> torch.Tensor:
+    """What lies on each side of the things in the cells of the grid.
+
+    Returns:
+        [n_scenes, 9, n_relations * (n_colours + n_shapes)]: 1 where a thing of that colour or
+        shape lies there, seen from the thing in the cell; all 0 for empty cells.
+    """
+    n_kinds = len(COLOURS) + len(SHAPES)
+    sides = torch.zeros(len(chosen), 9, len(RELATIONS), n_kinds)
+    for i, scene in enumerate(chosen):
+        for first, second in itertools.permutations(scene, 2):
+            cell = 3 * second.row + second.column
+            for side, relation in enumerate(RELATIONS):
+                if related(first, relation, second):
+                    colour = _COLOUR_NUMBER[first.colour] - 1
+                    shape = len(COLOURS) + _SHAPE_NUMBER[first.shape] - 1
+                    sides[i, cell, side, [colour, shape]] = 1
+    return sides.flatten(2)
 
 
 def caption_of(scene: Scene, rng: random.Random) -> str:

@@ -13,8 +13,14 @@ from torch import nn
 from torch.nn import functional
 from tqdm import tqdm
 
+from ecoflap.data.scene_language import RELATIONS
 from ecoflap.data.scene_pictures import COLOURS, PICTURE_SIZE, SHAPES
-from ecoflap.demo.batches import contents_of_cells, draw_scenes, to_pixels
+from ecoflap.demo.batches import (
+    contents_of_cells,
+    draw_scenes,
+    neighbours_of_cells,
+    to_pixels,
+)
 from ecoflap.demo.models import PATCH_SIZE, WIDTH
 from ecoflap.demo.training import Optimizer
 
@@ -23,6 +29,7 @@ logger = logging.getLogger(__name__)
 BATCH_SIZE = 64
 PEAK_RATE = 1.5e-3
 N_CELLS = 9
+SIDES_WEIGHT = 4.0  # most sides are empty, so their mean loss is small
 
 
 def cell_of_patches() -> torch.Tensor:
@@ -33,20 +40,29 @@ def cell_of_patches() -> torch.Tensor:
 
 
 class ContentHeads(nn.Module):
-    """Linear readings of colour and shape from features, used in this stage only."""
+    """Linear readings of what is here and what is beside it, used in this stage only."""
 
     def __init__(self) -> None:
-        """Make one head for colour and one for shape; class 0 is "nothing here"."""
+        """Make heads for colour, shape (class 0 is "nothing here") and the four sides."""
         super().__init__()
         self.colour = nn.Linear(WIDTH, 1 + len(COLOURS))
         self.shape = nn.Linear(WIDTH, 1 + len(SHAPES))
+        self.sides = nn.Linear(WIDTH, len(RELATIONS) * (len(COLOURS) + len(SHAPES)))
 
-    def loss(self, features: torch.Tensor, contents: torch.Tensor) -> torch.Tensor:
-        """Cross-entropy of features [B, K, D] against contents [B, K, 2]."""
+    def loss(
+        self, features: torch.Tensor, contents: torch.Tensor, sides: torch.Tensor
+    ) -> torch.Tensor:
+        """Cross-entropy of features [B, K, D] against contents [B, K, 2] and sides [B, K, S]."""
         colour, shape = contents.flatten(0, 1).unbind(-1)
-        flat = features.flatten(0, 1)
-        return functional.cross_entropy(self.colour(flat), colour) + functional.cross_entropy(
-            self.shape(flat), shape
+        flat, sides = features.flatten(0, 1), sides.flatten(0, 1)
+        here = shape > 0
+        beside = functional.binary_cross_entropy_with_logits(
+            self.sides(flat[here]).float(), sides[here]
+        )
+        return (
+            functional.cross_entropy(self.colour(flat), colour)
+            + functional.cross_entropy(self.shape(flat), shape)
+            + SIDES_WEIGHT * beside
         )
 
 
@@ -57,7 +73,10 @@ def pretrain_vision(
     n_steps: int,
     seed: int,
 ) -> float:
-    """Train features to tell the content of their part of the picture.
+    """Train features to tell the content of their part of the picture and what lies beside it.
+
+    With the sides, a relation is a look-up in the features of one thing; a small language model
+    that has to compare two places stays at chance for longer than the whole training lasts.
 
     Args:
         encode: Pixels -> patch features [B, 64, D] and cell features [B, 9, D], read from all
@@ -74,14 +93,14 @@ def pretrain_vision(
     cells = cell_of_patches()
     patch_heads, cell_heads = ContentHeads(), ContentHeads()
     heads = [*patch_heads.parameters(), *cell_heads.parameters()]
-    optimizer = Optimizer([*parameters, *heads], PEAK_RATE, n_steps)
+    optimizer = Optimizer({PEAK_RATE: [*parameters, *heads]}, n_steps)
     for step in tqdm(range(n_steps), desc="stage 1", disable=None):
         chosen, images = draw_scenes(rng, BATCH_SIZE)
-        contents = contents_of_cells(chosen)
+        contents, sides = contents_of_cells(chosen), neighbours_of_cells(chosen)
         with torch.autocast("cpu", torch.bfloat16):
             of_patches, of_cells = encode(to_pixels(images))
-            loss = patch_heads.loss(of_patches, contents[:, cells])
-            loss = loss + cell_heads.loss(of_cells, contents)
+            loss = patch_heads.loss(of_patches, contents[:, cells], sides[:, cells])
+            loss = loss + cell_heads.loss(of_cells, contents, sides)
         optimizer.step(loss)
         if step % 100 == 0:
             logger.info("stage 1: step %d of %d, loss %.4f", step, n_steps, loss.item())

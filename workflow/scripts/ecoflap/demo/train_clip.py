@@ -11,6 +11,7 @@ from tqdm import tqdm
 from transformers import CLIPModel, PreTrainedTokenizerBase
 
 from ecoflap.data.scene_language import (
+    RELATIONS,
     facts,
     meaning,
     names_in,
@@ -28,7 +29,7 @@ from ecoflap.demo.training import Optimizer, TrainingLog
 logger = logging.getLogger(__name__)
 
 VISION_STEPS = 900
-STEPS = 2600
+STEPS = 2000
 N_PAIRS = 24
 PEAK_RATE = 1e-3
 EVALUATIONS = 5
@@ -47,7 +48,7 @@ def train_clip(folder: Path, seed: int) -> None:
     log = TrainingLog(folder)
     _pretrain(model, seed)
     rng = random.Random(f"clip {seed}")
-    optimizer = Optimizer(list(model.parameters()), PEAK_RATE, STEPS)
+    optimizer = Optimizer({PEAK_RATE: model.parameters()}, STEPS)
     for step in tqdm(range(1, STEPS + 1), desc="stage 2", disable=None):
         model.train()
         loss = _batch_loss(model, processor.tokenizer, rng)
@@ -115,19 +116,29 @@ def _batch_loss(
 def _pairs_of_scenes(rng: random.Random) -> tuple[list[Scene], torch.Tensor]:
     """Scenes, each with one that differs in one colour, shape or placement, and their pixels."""
     chosen, images = draw_scenes(rng, N_PAIRS)
-    changed = [rng.choice(rng.choice([g for g in changed_scenes(s, SEEN) if g])) for s in chosen]
+    changed = []
+    for scene in chosen:
+        *single, swaps = changed_scenes(scene, SEEN)
+        groups = [swaps] if swaps and rng.random() < 0.5 else [group for group in single if group]
+        changed.append(rng.choice(rng.choice(groups)))
     images += [draw(scene, f"changed {rng.random()}") for scene in changed]
     return [*chosen, *changed], to_pixels(images)
 
 
 def _texts_of(scene: Scene, rng: random.Random) -> list[str]:
-    """A complete caption, one with a word changed (so mostly false), one of one attribute."""
+    """Five texts or three: true ones of each length, and false ones that are close to true."""
     caption = caption_of(scene, rng)
     groups = [
-        [t for t in group if set(names_in(t)) <= set(SEEN)] for group in one_word_changes(caption)
+        [text for text in group if set(names_in(text)) <= set(SEEN)]
+        for group in one_word_changes(caption)
     ]
     changed = rng.choice(rng.choice([group for group in groups if group]))
     texts = [caption, changed, rng.choice(short_captions(scene))]
+    if len(scene) > 1:
+        # Most captions can be told apart by their things alone; these cannot.
+        first, second = rng.sample(scene, 2)
+        pair = rng.choice((RELATIONS[:2], RELATIONS[2:]))
+        texts += [f"a {first.name} {relation} a {second.name}" for relation in pair]
     return [
         f"a picture of {text}" if not text.startswith("there") and rng.random() < 0.5 else text
         for text in texts

@@ -4,13 +4,15 @@ import csv
 import logging
 import math
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 import torch
+from torch import nn
 
 logger = logging.getLogger(__name__)
 
-WARM_UP_STEPS = 100
+WARM_UP_STEPS = 50
 WEIGHT_DECAY = 0.01
 MAX_GRADIENT_NORM = 1.0
 
@@ -18,11 +20,12 @@ MAX_GRADIENT_NORM = 1.0
 class Optimizer:
     """AdamW with warm-up, a cosine to zero counted in steps, and clipped gradients."""
 
-    def __init__(self, parameters: list[torch.nn.Parameter], peak_rate: float, n_steps: int):
-        """Args: what to train, the highest learning rate, and the number of steps planned."""
-        self.parameters = parameters
+    def __init__(self, rates: dict[float, Iterable[nn.Parameter]], n_steps: int):
+        """Args: what to train at which peak learning rate, and the number of steps planned."""
+        groups = [{"params": list(parameters), "lr": rate} for rate, parameters in rates.items()]
+        self.parameters = [parameter for group in groups for parameter in group["params"]]
         self.adam = torch.optim.AdamW(
-            parameters, lr=peak_rate, betas=(0.9, 0.98), weight_decay=WEIGHT_DECAY, fused=True
+            groups, betas=(0.9, 0.98), weight_decay=WEIGHT_DECAY, fused=True
         )
         self.schedule = torch.optim.lr_scheduler.LambdaLR(
             self.adam, lambda step: rate_share(step, n_steps)

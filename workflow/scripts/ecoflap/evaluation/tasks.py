@@ -12,6 +12,7 @@ import torch
 from tqdm import tqdm
 
 from ecoflap import data
+from ecoflap.errors import DataError, message
 
 if TYPE_CHECKING:
     from ecoflap.models.base import Model
@@ -94,7 +95,16 @@ def _classification(model: "Model", examples: list[dict], task: Mapping) -> Iter
 
 def _perplexity(model: "Model", examples: list[dict], task: Mapping) -> Iterator[tuple]:
     for example in examples:
-        windows = model.windows(example["text"], task["window"])[: task["windows"]]
+        windows = model.windows(example["text"], task["window"])
+        if len(windows) < task["windows"]:
+            raise DataError(
+                message(
+                    f"{task['windows']} windows of {example['id']} asked for, {len(windows)} found",
+                    f"at most {len(windows)}",
+                    "Lower windows, or use a longer text.",
+                )
+            )
+        windows = windows[: task["windows"]]
         losses = [model.negative_log_likelihood(chunk) for chunk in _chunks(windows, "windows", 4)]
         for index, loss in enumerate(torch.cat(losses).tolist()):
             values = [loss, float(task["window"] - 1)]

@@ -36,16 +36,19 @@ def family_of(model_type: str, architectures: list[str] | None) -> str:
     )
 
 
-def load(path: str | Path, *, dtype: str = "float32", device: str = "auto") -> "Model":
+def load(
+    path: str | Path, *, dtype: str = "float32", device: str = "auto", family: str | None = None
+) -> "Model":
     """Loads a model that can be scored and pruned.
 
     Args:
         path: A folder written by ``save_pretrained`` with its processor files, or a hub id.
         dtype: ``float32``, ``bfloat16`` or ``float16``.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+        family: What the checkpoint is expected to be; anything by default.
 
     Raises:
-        ModelError: if the model cannot be read or no adapter fits.
+        ModelError: if the model cannot be read, no adapter fits, or it is of another family.
     """
     import torch
     from transformers import AutoConfig
@@ -64,5 +67,10 @@ def load(path: str | Path, *, dtype: str = "float32", device: str = "auto") -> "
                 "Check the path; without network, download the model first.",
             )
         ) from error
-    adapter = ADAPTERS.get(family_of(config.model_type, config.architectures)).Adapter
+    found = family_of(config.model_type, config.architectures)
+    if family not in (None, found):
+        raise ModelError(
+            message(f"'{path}' is of the family {found}", family, f"Set family: {found}.")
+        )
+    adapter = ADAPTERS.get(found).Adapter
     return adapter.from_pretrained(str(path), getattr(torch, dtype), resolve_device(device))

@@ -72,21 +72,20 @@ class Adapter(Model):
 
     @torch.no_grad()
     def generate(
-        self, images: Sequence, prompts: Sequence[str], *, max_new_tokens: int, num_beams: int = 1
+        self, images: Sequence, prompts: Sequence[str], *, max_new_tokens: int
     ) -> list[str]:
-        """Answers prompts about images.
+        """Answers prompts about images, greedily.
 
         Args:
             images: PIL images.
             prompts: One per image.
             max_new_tokens: Length limit of the answer.
-            num_beams: 1 is greedy.
         """
         batch = self.to_device(self._inputs(images, prompts))
         tokens = self.module.generate(
             **batch,
             max_new_tokens=max_new_tokens,
-            num_beams=num_beams,
+            num_beams=1,
             do_sample=False,
             use_cache=True,
         )

@@ -1,0 +1,46 @@
+"""One lock: what the conda environment pins is what the host environment pins."""
+
+import ast
+import sys
+from pathlib import Path
+
+import yaml
+
+ROOT = Path(__file__).parents[2]
+IMPORTED_AS = {"pillow": "PIL", "pyyaml": "yaml", "easy-vqa": "easy_vqa"}
+WITH_TRANSFORMERS = {"huggingface_hub", "tokenizers"}
+# transformers imports these when it reads GGUF files and tokenizers, pandas for LaTeX.
+INDIRECT = {"accelerate", "gguf", "sentencepiece", "jinja2"}
+
+
+def pins():
+    lines = (ROOT / "envs/lock.txt").read_text().splitlines()
+    return {line.lower() for line in lines if line and not line.startswith("#")}
+
+
+def rule_packages():
+    content = yaml.safe_load((ROOT / "envs/pipeline.yaml").read_text())
+    return content["dependencies"][-1]["pip"]
+
+
+def test_every_line_of_the_lock_is_an_exact_pin():
+    assert all(line.count("==") == 1 for line in pins())
+
+
+def test_rules_use_the_versions_of_the_lock():
+    assert {line.lower() for line in rule_packages()} <= pins()
+
+
+def test_rules_pin_all_that_the_library_imports():
+    imported = set()
+    for path in (ROOT / "workflow/scripts").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                imported |= {alias.name.split(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                imported.add(node.module.split(".")[0])
+    third_party = imported - set(sys.stdlib_module_names) - {"ecoflap"}
+    names = {line.partition("==")[0].lower() for line in rule_packages()}
+    assert third_party - WITH_TRANSFORMERS == {
+        IMPORTED_AS.get(name, name) for name in names - INDIRECT
+    }

@@ -1,0 +1,301 @@
+"""Checks that the entries of a configuration fit each other. Needs no torch."""
+
+import inspect
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from string import Formatter
+
+from ecoflap.allocation import exact
+from ecoflap.errors import AllocationError, message
+from ecoflap.registry import CRITERIA, DATASETS, FAMILIES, SCORES, VIEWS, unknown
+from ecoflap.targets import (
+    calibration_of,
+    max_sparsity,
+    needs_plan,
+    suites_of,
+    tasks_of,
+)
+
+PLACEHOLDERS = {"vqa": {"question"}, "classification": {"label"}}
+
+
+def reference_problems(config: Mapping) -> Iterator[str]:
+    """Yields what is wrong between the entries of a config whose sections are well formed.
+
+    Args:
+        config: The merged configuration, defaults filled in.
+    """
+    yield from _missing("run", "experiment", config["run"], config["experiments"])
+    yield from _folder_problems(config["data_folders"])
+    for name, model in config["models"].items():
+        if model["family"] not in FAMILIES:
+            yield f"models.{name}: " + unknown("model family", model["family"], FAMILIES)
+            return
+        folder = model["source"].get("folder")
+        if folder is not None and not Path(folder, "config.json").is_file():
+            yield message(
+                f"models.{name}: no model in source.folder '{folder}'",
+                "a folder with config.json, written by save_pretrained",
+                "Correct the path; it counts from where snakemake runs.",
+            )
+        yield from _calibration_problems(f"models.{name}", config, model, model["calibration"])
+    for name, calibration in config["calibrations"].items():
+        yield from _dataset_problems(f"calibrations.{name}", calibration["dataset"])
+        yield from _view_problems(f"calibrations.{name}", calibration["format"], calibration)
+        if (calibration["format"] == "text-windows") != ("window" in calibration):
+            yield message(
+                f"calibrations.{name}: {'a' if 'window' in calibration else 'no'} window",
+                "tokens per window with text-windows, and only there",
+                "Add for example window: 2048, or remove it.",
+            )
+        yield from _leaks(name, calibration["dataset"], config["tasks"])
+    for name, score in config["scores"].items():
+        if score["estimator"] not in SCORES:
+            yield f"scores.{name}: " + unknown("estimator", score["estimator"], SCORES)
+        settings = {"draws", "epsilon"} & set(score)
+        if settings and score["estimator"] != "zeroth":
+            yield message(
+                f"scores.{name}: {', '.join(sorted(settings))} with {score['estimator']}",
+                "draws and epsilon with zeroth only",
+                "Remove the key.",
+            )
+    for name, variant in config["variants"].items():
+        yield from _variant_problems(f"variants.{name}", config, variant)
+    for name, task in config["tasks"].items():
+        yield from _dataset_problems(f"tasks.{name}", task["dataset"])
+        yield from _view_problems(f"tasks.{name}", task["kind"], task)
+        yield from _prompt_problems(f"tasks.{name}", task)
+    holders: dict[str, str] = {}
+    for name, tasks in config["suites"].items():
+        for task in tasks:
+            if holders.setdefault(task, name) != name:
+                yield message(
+                    f"suites.{name}: task '{task}' is in suite '{holders[task]}' too",
+                    "each task in one suite",
+                    "Remove it from one of them.",
+                )
+        yield from _missing(f"suites.{name}", "task", tasks, config["tasks"])
+        if name in config["tasks"]:
+            yield message(
+                f"suites.{name} is also the name of a task", "another name", "Rename the suite."
+            )
+    for name, experiment in config["experiments"].items():
+        yield from _experiment_problems(f"experiments.{name}", config, experiment)
+
+
+def _folder_problems(folders: Mapping) -> Iterator[str]:
+    for name, folder in folders.items():
+        if name not in DATASETS:
+            yield "data_folders: " + unknown("data set", name, DATASETS)
+        elif "folder" not in inspect.signature(DATASETS.get(name).load).parameters:
+            yield message(
+                f"data_folders: '{name}' is not read from a folder",
+                "data sets that come from the hub",
+                "Remove the entry.",
+            )
+        elif not Path(folder).is_dir():
+            yield message(
+                f"data_folders.{name}: no folder '{folder}'", "a folder that exists", "Correct it."
+            )
+
+
+def _view_problems(place: str, use: str, entry: Mapping) -> Iterator[str]:
+    view, named = entry["dataset"]["view"], set(VIEWS.values()) | {"retrieval"}
+    allowed = VIEWS.get(use)
+    if view != allowed if allowed else view in named:
+        yield message(
+            f"{place}: {use} with the view '{view}'",
+            allowed or "a view with classes",
+            "Choose another view of the data set.",
+        )
+
+
+def _prompt_problems(place: str, task: Mapping) -> Iterator[str]:
+    wanted = PLACEHOLDERS.get(task["kind"], set())
+    try:
+        found = {name for _, name, _, _ in Formatter().parse(task.get("prompt", "")) if name}
+    except ValueError as error:
+        found = {str(error)}
+    if found != wanted:
+        yield message(
+            f"{place}: prompt {task.get('prompt')!r}",
+            " ".join(f"{{{name}}}" for name in wanted) or "no placeholder",
+            "Correct the template.",
+        )
+
+
+def _missing(place: str, kind: str, names: list, known: Mapping) -> Iterator[str]:
+    for name in names:
+        if name not in known:
+            yield f"{place}: " + unknown(kind, name, known)
+
+
+def _calibration_problems(
+    place: str, config: Mapping, model: Mapping, calibration: str
+) -> Iterator[str]:
+    yield from _missing(place, "calibration", [calibration], config["calibrations"])
+    if calibration in config["calibrations"]:
+        seen = config["calibrations"][calibration]["format"]
+        formats = FAMILIES[model["family"]].formats
+        if seen not in formats:
+            yield message(
+                f"{place}: calibration '{calibration}' has the format {seen}",
+                f"{', '.join(formats)} for the family {model['family']}",
+                "Choose another calibration set.",
+            )
+
+
+def _dataset_problems(place: str, dataset: Mapping) -> Iterator[str]:
+    if dataset["name"] not in DATASETS:
+        yield f"{place}: " + unknown("data set", dataset["name"], DATASETS)
+        return
+    module = DATASETS.get(dataset["name"])
+    for key, known in (("split", module.SPLITS), ("view", module.VIEWS)):
+        if dataset[key] not in known:
+            yield f"{place}: " + unknown(f"{key} of {dataset['name']}", dataset[key], known)
+
+
+def _leaks(name: str, dataset: Mapping, tasks: Mapping) -> Iterator[str]:
+    for task_name, task in tasks.items():
+        other = task["dataset"]
+        if (other["name"], other["split"]) == (dataset["name"], dataset["split"]):
+            yield message(
+                f"calibrations.{name} draws from {dataset['name']}/{dataset['split']}, which "
+                f"task '{task_name}' evaluates",
+                "a split that no task evaluates",
+                "Calibrate on a training or calibration split.",
+            )
+
+
+def _variant_problems(place: str, config: Mapping, variant: Mapping) -> Iterator[str]:
+    criteria = [*CRITERIA, "global-magnitude"]
+    if variant["criterion"] not in criteria:
+        yield f"{place}: " + unknown("criterion", variant["criterion"], criteria)
+    if "group" in variant and variant["criterion"] != "wanda":
+        yield message(f"{place}: group", "group with the criterion wanda", "Remove group.")
+    ecoflap = variant.get("allocation") == "ecoflap"
+    if ecoflap != ("score" in variant):
+        yield message(
+            f"{place}: allocation {variant.get('allocation', 'uniform')} "
+            + ("without a score" if ecoflap else "with a score"),
+            "a score with the allocation ecoflap, and only there",
+            "Add or remove the key score.",
+        )
+    if "score" in variant:
+        yield from _missing(place, "score", [variant["score"]], config["scores"])
+    if "calibration" in variant:
+        yield from _missing(place, "calibration", [variant["calibration"]], config["calibrations"])
+    for key in ("max_sparsity", "granularity", "reduction"):
+        if key in variant and not ecoflap:
+            yield message(
+                f"{place}: {key} without the allocation ecoflap",
+                "allocation: ecoflap",
+                f"Remove {key}.",
+            )
+    if variant["criterion"] == "global-magnitude" and len(variant) > 2:
+        yield message(
+            f"{place}: global-magnitude with further keys",
+            "label and criterion only",
+            "Remove the others: the threshold of the whole model decides.",
+        )
+
+
+def _experiment_problems(place: str, config: Mapping, experiment: Mapping) -> Iterator[str]:
+    problems = [
+        problem
+        for key, kind in (
+            ("models", "model"),
+            ("variants", "variant"),
+            ("tasks", "task"),
+            ("scores", "score"),
+        )
+        for problem in _missing(place, kind, experiment.get(key, []), config[key])
+    ]
+    yield from problems
+    if problems:
+        return
+    yield from _label_problems(place, config, experiment)
+    for name in experiment["models"]:
+        model = config["models"][name]
+        suites = suites_of(config, experiment.get("tasks", []))
+        for task in (task for suite in suites for task in tasks_of(config, suite)):
+            kind, kinds = config["tasks"][task]["kind"], FAMILIES[model["family"]].tasks
+            if kind not in kinds:
+                yield message(
+                    f"{place}: task '{task}' ({kind}) does not suit model '{name}'",
+                    f"{', '.join(kinds)} for the family {model['family']}",
+                    "Choose another task or model.",
+                )
+        for variant in experiment.get("variants", []):
+            calibration = calibration_of(config, name, variant)
+            yield from _calibration_problems(
+                f"{place} with variant '{variant}'", config, model, calibration
+            )
+            score = config["variants"][variant].get("score")
+            yield from _score_problems(place, config, score, calibration)
+        for score in experiment.get("scores", []):
+            yield from _score_problems(place, config, score, model["calibration"])
+    for variant in experiment.get("variants", []):
+        for sparsity in experiment["sparsities"]:
+            yield from _sparsity_problems(
+                f"{place}, variant '{variant}'", config, variant, sparsity
+            )
+
+
+def _label_problems(place: str, config: Mapping, experiment: Mapping) -> Iterator[str]:
+    for kind in ("models", "variants", "tasks"):
+        names = experiment.get(kind, [])
+        labels = [config[kind][name]["label"] for name in names]
+        labels += ["Dense"] if kind == "variants" else []
+        for label in sorted({label for label in labels if labels.count(label) > 1}):
+            yield message(
+                f"{place}: two {kind} with the label '{label}'",
+                "a label of its own for each row and column",
+                "Change one label.",
+            )
+    if experiment["kind"] == "sparsity-per-block":
+        for name in experiment["variants"]:
+            if not needs_plan(config["variants"][name]):
+                yield message(
+                    f"{place}: variant '{name}' has no allocation to draw",
+                    "variants with an allocation",
+                    "Remove it from this figure.",
+                )
+
+
+def _score_problems(
+    place: str, config: Mapping, score: str | None, calibration: str
+) -> Iterator[str]:
+    if score not in config["scores"] or calibration not in config["calibrations"]:
+        return  # told elsewhere
+    wanted, size = (config["scores"][score][key] for key in ("samples", "batch_size"))
+    stored = config["calibrations"][calibration]["samples"]
+    contrastive = config["calibrations"][calibration]["format"] == "image-caption"
+    if contrastive and (size == 1 or wanted % size == 1):
+        yield message(
+            f"{place}: score '{score}' has a batch of one sample ({wanted} in batches of {size})",
+            "batches of at least two: the contrastive loss of one sample is always zero",
+            "Choose a score with another batch_size.",
+        )
+    if wanted > stored:
+        yield message(
+            f"{place}: score '{score}' wants {wanted} samples of '{calibration}'",
+            f"at most {stored}",
+            "Raise the samples of the calibration set or lower those of the score.",
+        )
+
+
+def _sparsity_problems(place: str, config: Mapping, variant: str, sparsity: str) -> Iterator[str]:
+    try:
+        p = exact(sparsity)
+        entry = config["variants"][variant]
+        if p == 0:
+            yield message(f"{place}: sparsity {sparsity}", "above 0", "The dense row is implied.")
+        if "max_sparsity" in entry and exact(max_sparsity(entry, sparsity)) < p:
+            yield message(
+                f"{place}: max_sparsity (p_max) {entry['max_sparsity']} is below {sparsity}",
+                f"at least {sparsity}, or a margin such as +0.1",
+                "Raise max_sparsity of the variant.",
+            )
+    except AllocationError as error:
+        yield f"{place}: {error}"
