@@ -10,14 +10,7 @@ import torch
 from PIL import Image
 
 from ecoflap.data import easy_vqa, scenes
-from ecoflap.data.scene_language import (
-    KINDS,
-    NUMBERS,
-    RELATIONS,
-    ask,
-    caption_forms,
-    related,
-)
+from ecoflap.data.scene_language import KINDS, RELATIONS, ask, caption_forms, related
 from ecoflap.data.scene_pictures import COLOURS, SEEN, SHAPES, Scene, draw
 
 PROMPT = "question: {question} answer:"
@@ -111,32 +104,6 @@ def question_texts(chosen: Sequence[Scene], rng: random.Random) -> list[Text]:
         asked = (ask(scene, kind, rng, SEEN) for kind in ("relation", *others))
         questions = [question for question in asked if question][:QUESTIONS_PER_PICTURE]
         texts += [Text(PROMPT.format(question=q.text), q.answer, i) for q in questions]
-    return texts
-
-
-def relation_texts(chosen: Sequence[Scene], rng: random.Random) -> list[Text]:
-    """Questions mostly about relations, with steps towards them that the data set does not ask.
-
-    What lies on one side of a thing can be looked up; whether two things stand in a relation is
-    that and a comparison, and is not learned without the first.
-    """
-    texts = question_texts(chosen, rng)
-    for i, scene in enumerate(chosen):
-        if len(scene) == 1:
-            continue
-        relation, anchor = rng.choice(RELATIONS), rng.choice(scene)
-        beside = [thing for thing in scene if related(thing, relation, anchor)]
-        side = f"{relation} the {anchor.name}?"
-        shape = rng.choice([thing.shape for thing in scene if thing is not anchor])
-        here = "yes" if shape in [thing.shape for thing in beside] else "no"
-        questions = [
-            (f"is there a {shape} {side}", here),
-            (f"how many shapes are {side}", NUMBERS[len(beside)]),
-        ]
-        if len(beside) == 1:
-            questions.append((f"what color is the shape {side}", beside[0].colour))
-        questions = rng.sample(questions, 2)
-        texts += [Text(PROMPT.format(question=text), answer, i) for text, answer in questions]
     return texts
 
 

@@ -75,8 +75,8 @@ def pretrain_vision(
 ) -> float:
     """Train features to tell the content of their part of the picture and what lies beside it.
 
-    With the sides, a relation is a look-up in the features of one thing; a small language model
-    that has to compare two places stays at chance for longer than the whole training lasts.
+    The sides put what a relation needs into the features of one thing; even so relations are the
+    last that the language model learns.
 
     Args:
         encode: Pixels -> patch features [B, 64, D] and cell features [B, 9, D], read from all

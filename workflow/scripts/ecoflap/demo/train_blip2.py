@@ -1,23 +1,20 @@
-"""Train `demo-blip2`: vision first, then captions and questions, then mostly relations."""
+"""Train `demo-blip2`: vision first, then captions and questions together."""
 
 import logging
 import random
-from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
 from torch.nn import functional
 from tqdm import tqdm
-from transformers import Blip2ForConditionalGeneration, Blip2Processor, PreTrainedTokenizerBase
+from transformers import Blip2ForConditionalGeneration, PreTrainedTokenizerBase
 
-from ecoflap.data.scene_pictures import Scene
 from ecoflap.demo.batches import (
     EasyVqaPool,
     Text,
     caption_texts,
     draw_scenes,
     question_texts,
-    relation_texts,
     to_pixels,
 )
 from ecoflap.demo.evaluate import evaluate_blip2
@@ -29,12 +26,11 @@ logger = logging.getLogger(__name__)
 
 VISION_STEPS = 1500
 STEPS = 3600
-RELATION_STEPS = 1800
 N_SCENES = 24
 N_EASY_VQA = 8
 VISION_RATE = 2e-4
 LANGUAGE_RATE = 5e-4  # with 1e-3 it takes longer, with 3e-3 it never learns to bind words
-STEPS_PER_EVALUATION = 600
+EVALUATIONS = 6
 IGNORED = -100
 
 
@@ -51,46 +47,28 @@ def train_blip2(folder: Path, seed: int) -> None:
     log = TrainingLog(folder)
     vision = [*model.vision_model.parameters(), *model.qformer.parameters(), model.query_tokens]
     pretrain_vision(lambda pixels: _see(model, pixels), vision, n_steps=VISION_STEPS, seed=seed)
-    for n_steps, ask_about in ((STEPS, question_texts), (RELATION_STEPS, relation_texts)):
-        _train(model, processor, log, n_steps, ask_about, seed)
-        model.half().save_pretrained(folder)
-        model.float()  # each phase starts from what the last one saved
-
-
-def _train(
-    model: Blip2ForConditionalGeneration,
-    processor: Blip2Processor,
-    log: TrainingLog,
-    n_steps: int,
-    ask_about: Callable[[Sequence[Scene], random.Random], list[Text]],
-    seed: int,
-) -> None:
-    """Train on captions and questions, with a learning rate that falls to zero.
-
-    Args:
-        model: The model, changed in place.
-        processor: Its processor.
-        log: Gets a row of validation metrics every few hundred steps.
-        n_steps: How many batches.
-        ask_about: Makes the questions about scenes.
-        seed: Decides the batches.
-    """
-    rng = random.Random(f"blip2 {seed}" if ask_about is question_texts else f"relations {seed}")
+    rng = random.Random(f"blip2 {seed}")
     easy_vqa = EasyVqaPool()
-    vision = [*model.vision_model.parameters(), *model.qformer.parameters(), model.query_tokens]
-    language = [*model.language_projection.parameters(), *model.language_model.parameters()]
-    optimizer = Optimizer({VISION_RATE: vision, LANGUAGE_RATE: language}, n_steps)
-    for step in tqdm(range(1, n_steps + 1), desc=ask_about.__name__, disable=None):
+    rates = {
+        VISION_RATE: vision,
+        LANGUAGE_RATE: [
+            *model.language_projection.parameters(),
+            *model.language_model.parameters(),
+        ],
+    }
+    optimizer = Optimizer(rates, STEPS)
+    for step in tqdm(range(1, STEPS + 1), desc="stage 2", disable=None):
         model.train()
-        loss = _batch_loss(model, processor.tokenizer, easy_vqa, ask_about, rng)
+        loss = _batch_loss(model, processor.tokenizer, easy_vqa, rng)
         optimizer.step(loss)
         if step % 100 == 0:
-            logger.info("step %d of %d: loss %.4f", step, n_steps, loss.item())
-        if step % STEPS_PER_EVALUATION == 0:
+            logger.info("step %d of %d: loss %.4f", step, STEPS, loss.item())
+        if step % (STEPS // EVALUATIONS) == 0:
             metrics = evaluate_blip2(model, processor, split="validation", limit=200)
             log.add(step=step, loss=loss.item(), metrics=metrics)
-            model.save_pretrained(log.file.parent)
-            processor.save_pretrained(log.file.parent)
+            model.save_pretrained(folder)
+            processor.save_pretrained(folder)
+    model.half().save_pretrained(folder)
 
 
 def _see(
@@ -105,12 +83,11 @@ def _batch_loss(
     model: Blip2ForConditionalGeneration,
     tokenizer: PreTrainedTokenizerBase,
     easy_vqa: EasyVqaPool,
-    ask_about: Callable[[Sequence[Scene], random.Random], list[Text]],
     rng: random.Random,
 ) -> torch.Tensor:
     """The mean loss of one batch's words; each picture is seen once for all of its texts."""
     chosen, images = draw_scenes(rng, N_SCENES)
-    captions, questions = caption_texts(chosen, rng), ask_about(chosen, rng)
+    captions, questions = caption_texts(chosen, rng), question_texts(chosen, rng)
     easy_images, easy_questions = easy_vqa.sample(rng, N_EASY_VQA)
     questions += [Text(t.prompt, t.target, t.picture + N_SCENES) for t in easy_questions]
     with torch.autocast("cpu", torch.bfloat16):
