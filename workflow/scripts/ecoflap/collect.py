@@ -9,6 +9,13 @@ from ecoflap import artifacts
 
 POINT = ["model", "variant", "sparsity"]
 PERCENT = ("accuracy", "cider", "tr1", "ir1")
+METRIC_LABELS = {
+    "accuracy": "accuracy",
+    "cider": "CIDEr",
+    "tr1": "TR@1",
+    "ir1": "IR@1",
+    "perplexity": "perplexity",
+}
 
 
 def metrics(files: Iterable[str]) -> pd.DataFrame:

@@ -101,8 +101,9 @@ def _tradeoff(frame: pd.DataFrame, settings: Mapping, style: Mapping) -> Figure:
                 capsize=2,
                 label=labels["variants"][variant],
             )
-        unit = "perplexity" if metric == "perplexity" else f"{metric} (%)"
-        axis.set(title=labels["tasks"][task], xlabel="Sparsity", ylabel=unit)
+        unit = " (%)" if metric in collect.PERCENT else ""
+        name = collect.METRIC_LABELS[metric] + unit
+        axis.set(title=labels["tasks"][task], xlabel="Sparsity", ylabel=name)
     _legend(figure, axes[0])
     return figure
 

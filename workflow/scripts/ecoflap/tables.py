@@ -8,7 +8,6 @@ import pandas as pd
 from ecoflap import collect
 from ecoflap.targets import DENSE
 
-METRIC_LABELS = {"tr1": "TR@1", "ir1": "IR@1", "cider": "CIDEr", "perplexity": "perplexity"}
 COSTS = {
     "achieved_sparsity": ("Removed", 100),
     "whole_model_sparsity": ("of all", 100),
@@ -47,14 +46,14 @@ def tidy(
     frame["method"] = frame["variant"].map({DENSE: "Dense", **labels["variants"]})
     frame = frame.drop(columns="variant")
     if published is not None:
-        long = published.melt(["method", "sparsity"], var_name="column").dropna(subset="value")
+        long = published.melt(["method", "sparsity"], var_name="column")
         frame = pd.concat([frame, long.assign(source="published")], ignore_index=True)
     order = ["source", "model", "method", "sparsity", "column", "value", "standard_error", "seeds"]
     return frame[[*order, "error_over"]]
 
 
 def _column(task: str, metric: str) -> str:
-    return f"{task} {METRIC_LABELS[metric]}" if metric in METRIC_LABELS else task
+    return task if metric == "accuracy" else f"{task} {collect.METRIC_LABELS[metric]}"
 
 
 def wide(frame: pd.DataFrame) -> pd.DataFrame:
@@ -74,6 +73,8 @@ def wide(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _cell(value: float, error: float) -> str:
+    if pd.isna(value):
+        return ""
     digits = 1 if abs(value) >= 1 else 2
     return f"{value:.{digits}f}" + (f" ± {error:.{digits}f}" if pd.notna(error) else "")
 
