@@ -39,6 +39,7 @@ def test_the_snakemake_commands_of_the_readme_build_their_dag(project):
     text = "\n".join(blocks("bash")).replace("\\\n", " ")
     commands = [line for line in text.splitlines() if line.startswith("snakemake ")]
     assert len(commands) >= 8
+    (project.folder / "path" / "to" / "wikitext-2").mkdir(parents=True)
     for command in commands:
         arguments = shlex.split(command, comments=True)[1:]
         code, output = project.snakemake(*arguments, "--dry-run", configfile="")

@@ -1,5 +1,4 @@
 # Loads and checks the configuration; input and params functions of the rules.
-import os
 import sys
 from pathlib import Path
 
@@ -7,10 +6,6 @@ from snakemake.exceptions import WorkflowError
 
 SCRIPTS = Path(workflow.basedir, "workflow", "scripts")
 sys.path.insert(0, str(SCRIPTS))
-# Jobs run this checkout's library, not one that is installed somewhere else.
-os.environ["PYTHONPATH"] = os.pathsep.join(
-    filter(None, [str(SCRIPTS), os.environ.get("PYTHONPATH")])
-)
 
 from ecoflap import config as configuration
 from ecoflap import runtime, targets
@@ -22,6 +17,7 @@ try:
 except ConfigError as error:
     raise WorkflowError(str(error)) from None
 
+runtime.export_library()
 GPUS = 0 if config["device"] == "cpu" else 1
 
 

@@ -43,6 +43,12 @@ def start_job(log_file: str, threads: int = 1) -> logging.Logger:
     return logging.getLogger("ecoflap.job")
 
 
+def export_library() -> None:
+    """Makes child processes import this copy of the package, not one installed elsewhere."""
+    paths = [str(PACKAGE.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
+    os.environ["PYTHONPATH"] = os.pathsep.join(paths)
+
+
 def set_threads(threads: int) -> None:
     """Sets the number of CPU threads, without importing torch for those who do not use it."""
     os.environ["OMP_NUM_THREADS"] = str(threads)
