@@ -1,6 +1,8 @@
 """Artifacts: round trips, atomic writing, and damage found by name."""
 
 import json
+import shutil
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -35,11 +37,14 @@ KINDS = ["json", "parquet", "safetensors"]
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_round_trip_and_same_bytes(kind, tmp_path):
-    write(kind, tmp_path / "one")
-    write(kind, tmp_path / "two")
-    assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
-    content = read(kind, tmp_path / "one")
+def test_round_trip_and_same_bytes(kind, tmp_path, monkeypatch):
+    for folder in ("one", "two"):
+        (tmp_path / folder).mkdir()
+        monkeypatch.chdir(tmp_path / folder)
+        write(kind, "results/file")
+    one, two = tmp_path / "one/results/file", tmp_path / "two/results/file"
+    assert one.read_bytes() == two.read_bytes()
+    content = read(kind, one)
     if kind == "json":
         assert content["numbers"] == [1, 2.5, None]
         assert content["ecoflap"]["code"] == "c0de"
@@ -49,6 +54,24 @@ def test_round_trip_and_same_bytes(kind, tmp_path):
     else:
         assert torch.equal(content[0]["t"], torch.arange(6).reshape(2, 3).T)
         assert content[1]["config"] == {"a": 1}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_file_copied_into_the_place_of_another_is_found(kind, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write(kind, "results/seed0/file")
+    Path("results/seed1").mkdir()
+    shutil.copy("results/seed0/file", "results/seed1/file")
+    read(kind, "results/seed0/file")
+    with pytest.raises(ArtifactError, match="seed1/file was written as results/seed0/file"):
+        read(kind, "results/seed1/file")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_everyone_whom_the_umask_allows_may_read(kind, tmp_path):
+    write(kind, tmp_path / "file")
+    (tmp_path / "plain").touch()
+    assert (tmp_path / "file").stat().st_mode == (tmp_path / "plain").stat().st_mode
 
 
 @pytest.mark.parametrize("kind", KINDS)

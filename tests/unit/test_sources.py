@@ -1,11 +1,15 @@
 """Where checkpoints come from: what is not what was pinned is refused."""
 
 import hashlib
+import shutil
 import zipfile
+from pathlib import Path
 
 import pytest
-from ecoflap.errors import ModelError
+from ecoflap.errors import ConfigError, ModelError
 from ecoflap.models import family_of, load, sources
+
+DEMO = Path(__file__).parents[2] / "workflow/resources/demo/demo-clip"
 
 
 @pytest.fixture
@@ -66,6 +70,12 @@ def test_models_that_cannot_be_loaded_are_told(tmp_path):
         load(tmp_path)
     with pytest.raises(ModelError, match="dtype 'float8'"):
         load(tmp_path, dtype="float8")
+    with pytest.raises(ConfigError, match="device 'gpu'.*cuda:N"):
+        load(DEMO, device="gpu")
+    damaged = shutil.copytree(DEMO, tmp_path / "damaged")
+    (damaged / "model.safetensors").write_bytes(b"\xff" * 64)
+    with pytest.raises(ModelError, match="damaged.*whole safetensors"):
+        load(damaged, device="cpu")
     with pytest.raises(ModelError, match="no adapter for model type 'resnet'"):
         family_of("resnet", ["ResNetForImageClassification"])
     assert family_of("llama", ["LlamaForCausalLM"]) == "causal-lm"

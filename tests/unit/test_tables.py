@@ -2,6 +2,7 @@
 
 import math
 
+import pandas as pd
 import pytest
 from ecoflap import artifacts, collect, tables
 
@@ -81,3 +82,10 @@ def test_measured_and_published_numbers_stand_apart(frame, tmp_path):
     latex = tables.latex(long, "50% & more")
     assert r"50\% \& more" in latex
     assert r"70.0 $\pm$ 10.0" in latex
+
+
+def test_labels_with_characters_that_tables_use_stay_text():
+    table = pd.DataFrame({"Method": [r"a|b {c} \d ~ ^"]})
+    assert r"a\|b" in tables._pipe_table(table)
+    escaped = r"a|b \{c\} \textbackslash{}d \~{} \^{}"
+    assert tables._escape(table["Method"][0]) == escaped

@@ -1,11 +1,12 @@
 """The workflow: what a run makes, what reruns when, and what failures leave behind."""
 
 import json
+import shutil
 
 import pandas as pd
 import pytest
 import yaml
-from conftest import ROOT, SMALL
+from conftest import ROOT, SMALL, Project
 from ecoflap import artifacts
 from ecoflap.evaluation import metrics
 
@@ -179,6 +180,36 @@ def test_a_wrong_config_stops_before_any_job(project, section, said):
     assert said in output
     assert "Traceback" not in output
     assert "Job stats" not in output
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("evaluation/demo-clip/dense/seed0/0.5/shape/metrics.json", "0.0 for dense"),
+        ("evaluation/demo-clip/wanda/seed0/0.0/shape/metrics.json", "0.0 for dense"),
+        ("pruned/demo-clip/dense/seed0/0.5/changes.safetensors", "MissingRuleException"),
+    ],
+)
+def test_files_of_points_that_cannot_be_are_refused(project, path, said):
+    code, output = project.snakemake(f"results/{path}", "--dry-run")
+    assert code != 0
+    assert said in output
+
+
+def test_an_artifact_of_another_point_is_not_used(tmp_path):
+    project = Project(tmp_path)
+    made, other = (
+        f"results/calibration/demo-clip/scenes-image-captions/seed{seed}" for seed in (0, 1)
+    )
+    code, output = project.snakemake(f"{made}/samples.safetensors")
+    assert code == 0, output
+    shutil.copytree(project.folder / made, project.folder / other)
+    scores = "results/scores/demo-clip/scenes-image-captions/seed1/small.parquet"
+    code, output = project.snakemake(scores, "--rerun-triggers", "mtime")
+    assert code != 0
+    assert not (project.folder / scores).exists()
+    log = project.folder / "results/logs/compute_scores/demo-clip/scenes-image-captions/seed1"
+    assert "seed0/samples.safetensors and copied here" in (log / "small.log").read_text()
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,8 @@ rule allocate_sparsity:
         "results/logs/allocate_sparsity/{model}/{variant}/seed{seed}/{sparsity}.log",
     benchmark:
         "results/benchmarks/allocate_sparsity/{model}/{variant}/seed{seed}/{sparsity}.tsv"
+    wildcard_constraints:
+        variant="|".join(config["variants"]),
     conda:
         "../../envs/pipeline.yaml"
     threads: 1

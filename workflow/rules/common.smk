@@ -136,7 +136,13 @@ def prune_code(wildcards):
 
 # evaluate_model
 def evaluation_changes(wildcards):
-    return [] if wildcards.variant == targets.DENSE else targets.CHANGES
+    dense = wildcards.variant == targets.DENSE
+    if dense != (wildcards.sparsity == targets.DENSE_SPARSITY):
+        raise WorkflowError(
+            f"sparsity {wildcards.sparsity} of the variant {wildcards.variant}. Allowed: "
+            f"{targets.DENSE_SPARSITY} for {targets.DENSE}, above it for others. Correct the path."
+        )
+    return [] if dense else targets.CHANGES
 
 
 def evaluation_tasks(wildcards):

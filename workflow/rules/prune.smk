@@ -11,6 +11,8 @@ rule prune_model:
         "results/logs/prune_model/{model}/{variant}/seed{seed}/{sparsity}.log",
     benchmark:
         "results/benchmarks/prune_model/{model}/{variant}/seed{seed}/{sparsity}.tsv"
+    wildcard_constraints:
+        variant="|".join(config["variants"]),
     conda:
         "../../envs/pipeline.yaml"
     threads: 1

@@ -1,8 +1,8 @@
 """Reads and writes every artifact. The only module that knows file formats.
 
-Each artifact carries a header (schema version, kind, provenance). Writing is atomic:
-a temporary file beside the target, flushed to the disk, then renamed. Nothing here
-reads or writes pickle.
+Each artifact carries a header (schema version, kind, the path it was written to, provenance),
+so a file that was copied into another's place is found. Writing is atomic: a temporary file
+beside the target, flushed to the disk, then renamed. Nothing here reads or writes pickle.
 """
 
 import hashlib
@@ -79,7 +79,15 @@ class _Atomic:
             return
         with self.temporary.open("rb+") as file:
             os.fsync(file.fileno())
+        # safetensors writes files that only their owner may read.
+        mask = os.umask(0)
+        os.umask(mask)
+        self.temporary.chmod(0o666 & ~mask)
         self.temporary.replace(self.target)
+
+
+def _placed(head: Mapping, path: Path | str) -> dict:
+    return {**head, "file": str(path)}
 
 
 def _check(head: Any, path: Path, kind: str) -> dict:
@@ -93,6 +101,15 @@ def _check(head: Any, path: Path, kind: str) -> dict:
             message(
                 f"{path} has schema version {head.get('schema_version')}",
                 str(SCHEMA_VERSION),
+                "Delete the file and run its rule again.",
+            )
+        )
+    written = Path(str(head.get("file"))).parts
+    if path.absolute().parts[-len(written) :] != written:
+        raise ArtifactError(
+            message(
+                f"{path} was written as {head.get('file')} and copied here",
+                "the file that its own rule wrote",
                 "Delete the file and run its rule again.",
             )
         )
@@ -115,6 +132,7 @@ def write_text(path: Path | str, text: str) -> None:
 
 def write_json(path: Path | str, content: Mapping, head: Mapping) -> None:
     """Writes a JSON artifact; keys keep their order, so the same content gives the same bytes."""
+    head = _placed(head, path)
     text = json.dumps({HEADER: head, **content}, indent=1, allow_nan=False) + "\n"
     write_text(path, text)
 
@@ -141,7 +159,7 @@ def write_table(path: Path | str, frame: Any, head: Mapping) -> None:
 
     table = pyarrow.Table.from_pandas(frame, preserve_index=False)
     table = table.replace_schema_metadata(
-        {**(table.schema.metadata or {}), HEADER.encode(): json.dumps(head).encode()}
+        {**(table.schema.metadata or {}), HEADER.encode(): json.dumps(_placed(head, path)).encode()}
     )
     with _Atomic(path) as temporary:
         pyarrow.parquet.write_table(table, temporary)
@@ -166,7 +184,7 @@ def write_tensors(path: Path | str, tensors: Mapping[str, Any], head: Mapping) -
 
     with _Atomic(path) as temporary:
         contiguous = {name: tensor.contiguous() for name, tensor in tensors.items()}
-        save_file(contiguous, temporary, metadata={HEADER: json.dumps(head)})
+        save_file(contiguous, temporary, metadata={HEADER: json.dumps(_placed(head, path))})
 
 
 def read_tensors(path: Path | str, kind: str) -> tuple[dict[str, Any], dict]:

@@ -27,6 +27,13 @@ COUNTS = {
     "maxItems": "at most {} of them",
     "uniqueItems": "each entry once",
 }
+# JSON calls 1.0 an integer; in a path it would be another seed than 1.
+Validator = jsonschema.validators.extend(
+    jsonschema.Draft202012Validator,
+    type_checker=jsonschema.Draft202012Validator.TYPE_CHECKER.redefine(
+        "integer", lambda _, value: isinstance(value, int) and not isinstance(value, bool)
+    ),
+)
 ID = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 STAGES = ("calibrations", "scores", "allocations", "evaluations", "tables", "figures")
 RESERVED = {"variants": (DENSE,), "experiments": ("all", *STAGES)}
@@ -70,7 +77,7 @@ def _schema(folder: Path, section: str) -> dict:
 
 def _schema_problems(section: str, content: Mapping, schema: dict) -> Iterator[str]:
     _fill_defaults(content, schema)
-    for error in jsonschema.Draft202012Validator(schema).iter_errors(content):
+    for error in Validator(schema).iter_errors(content):
         place = ".".join([section, *(str(part) for part in error.absolute_path)])
         yield _explain(place, error)
 

@@ -113,10 +113,12 @@ def _view_problems(place: str, use: str, entry: Mapping) -> Iterator[str]:
 def _prompt_problems(place: str, task: Mapping) -> Iterator[str]:
     wanted = PLACEHOLDERS.get(task["kind"], set())
     try:
-        found = {name for _, name, _, _ in Formatter().parse(task.get("prompt", "")) if name}
-    except ValueError as error:
-        found = {str(error)}
-    if found != wanted:
+        fields = [field for _, *field in Formatter().parse(task.get("prompt", ""))]
+        plain = all(not spec and not conversion for _, spec, conversion in fields)
+        found = {name for name, _, _ in fields if name is not None}
+    except ValueError:
+        plain, found = False, set()
+    if not plain or found != wanted:
         yield message(
             f"{place}: prompt {task.get('prompt')!r}",
             " ".join(f"{{{name}}}" for name in wanted) or "no placeholder",

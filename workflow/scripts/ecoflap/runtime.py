@@ -7,6 +7,7 @@ import importlib.metadata
 import logging
 import os
 import platform
+import re
 import resource
 import sys
 import time
@@ -60,12 +61,14 @@ def resolve_device(name: str = "auto") -> str:
     """Returns the torch device for ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
 
     Raises:
-        ConfigError: if a GPU is asked for and none is visible.
+        ConfigError: for any other name, or if a GPU is asked for and none is visible.
     """
     import torch
 
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
+    if not re.fullmatch(r"cpu|cuda(:\d+)?", name):
+        raise ConfigError(message(f"device '{name}'", "auto, cpu, cuda, cuda:N", "Correct it."))
     if name.startswith("cuda") and not torch.cuda.is_available():
         raise ConfigError(
             message(f"device '{name}' is not available", "auto, cpu", "Set device: auto or cpu.")

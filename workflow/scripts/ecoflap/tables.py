@@ -14,6 +14,10 @@ COSTS = {
     "seconds": ("Seconds", 1),
     "peak_memory_mb": ("Memory (MiB)", 1),
 }
+LATEX = str.maketrans(
+    {character: f"\\{character}" for character in "&%_#${}"}
+    | {"±": r"$\pm$", "\\": r"\textbackslash{}", "^": r"\^{}", "~": r"\~{}"}
+)
 
 
 def tidy(
@@ -112,7 +116,8 @@ def _part(frame: pd.DataFrame, source: str) -> pd.DataFrame:
 
 def _pipe_table(table: pd.DataFrame) -> str:
     rows = [list(table.columns), ["---"] * len(table.columns), *table.to_numpy().tolist()]
-    return "\n".join("| " + " | ".join(str(cell) for cell in row) + " |" for row in rows)
+    cells = ([str(cell).replace("|", r"\|") for cell in row] for row in rows)
+    return "\n".join("| " + " | ".join(row) + " |" for row in cells)
 
 
 def latex(frame: pd.DataFrame, title: str) -> str:
@@ -133,10 +138,7 @@ def latex(frame: pd.DataFrame, title: str) -> str:
 
 
 def _escape(text: object) -> str:
-    escaped = str(text)
-    for character in "&%_#":
-        escaped = escaped.replace(character, f"\\{character}")
-    return escaped.replace("±", r"$\pm$")
+    return str(text).translate(LATEX)
 
 
 def read_published(path: str | Path) -> pd.DataFrame:

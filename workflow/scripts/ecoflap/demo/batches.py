@@ -15,6 +15,8 @@ from ecoflap.data.scene_pictures import COLOURS, SEEN, SHAPES, Scene, draw
 
 PROMPT = "question: {question} answer:"
 QUESTIONS_PER_PICTURE = 3
+RELATION_QUESTIONS = 4
+OTHER_QUESTIONS = 2
 
 _COLOUR_NUMBER = {colour: 1 + i for i, colour in enumerate(COLOURS)}
 _SHAPE_NUMBER = {shape: 1 + i for i, shape in enumerate(SHAPES)}
@@ -97,12 +99,11 @@ def caption_texts(chosen: Sequence[Scene], rng: random.Random) -> list[Text]:
 
 
 def question_texts(chosen: Sequence[Scene], rng: random.Random) -> list[Text]:
-    """Questions about scenes; one of each scene's is about a relation where there is one."""
+    """Questions about scenes, most of them about relations where there are any."""
     texts = []
     for i, scene in enumerate(chosen):
-        others = rng.sample(KINDS[:-1], len(KINDS) - 1)
-        asked = (ask(scene, kind, rng, SEEN) for kind in ("relation", *others))
-        questions = [question for question in asked if question][:QUESTIONS_PER_PICTURE]
+        kinds = ["relation"] * RELATION_QUESTIONS + rng.sample(KINDS[:-1], OTHER_QUESTIONS)
+        questions = [q for kind in kinds if (q := ask(scene, kind, rng, SEEN))]
         texts += [Text(PROMPT.format(question=q.text), q.answer, i) for q in questions]
     return texts
 

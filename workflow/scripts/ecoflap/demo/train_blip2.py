@@ -20,16 +20,17 @@ from ecoflap.demo.batches import (
 from ecoflap.demo.evaluate import evaluate_blip2
 from ecoflap.demo.models import N_QUERIES, build_blip2
 from ecoflap.demo.pretrain import N_CELLS, pretrain_vision
+from ecoflap.demo.reading import ReadingHeads
 from ecoflap.demo.training import Optimizer, TrainingLog
 
 logger = logging.getLogger(__name__)
 
 VISION_STEPS = 1500
-STEPS = 3600
+STEPS = 3000
 N_SCENES = 24
 N_EASY_VQA = 8
 VISION_RATE = 2e-4
-LANGUAGE_RATE = 5e-4  # with 1e-3 it takes longer, with 3e-3 it never learns to bind words
+LANGUAGE_RATE = 1e-3
 EVALUATIONS = 6
 IGNORED = -100
 
@@ -49,17 +50,13 @@ def train_blip2(folder: Path, seed: int) -> None:
     pretrain_vision(lambda pixels: _see(model, pixels), vision, n_steps=VISION_STEPS, seed=seed)
     rng = random.Random(f"blip2 {seed}")
     easy_vqa = EasyVqaPool()
-    rates = {
-        VISION_RATE: vision,
-        LANGUAGE_RATE: [
-            *model.language_projection.parameters(),
-            *model.language_model.parameters(),
-        ],
-    }
+    heads = ReadingHeads()
+    language = [model.language_projection, model.language_model, heads]
+    rates = {VISION_RATE: vision, LANGUAGE_RATE: [p for m in language for p in m.parameters()]}
     optimizer = Optimizer(rates, STEPS)
     for step in tqdm(range(1, STEPS + 1), desc="stage 2", disable=None):
         model.train()
-        loss = _batch_loss(model, processor.tokenizer, easy_vqa, rng)
+        loss = _batch_loss(model, heads, processor.tokenizer, easy_vqa, rng)
         optimizer.step(loss)
         if step % 100 == 0:
             logger.info("step %d of %d: loss %.4f", step, STEPS, loss.item())
@@ -81,34 +78,52 @@ def _see(
 
 def _batch_loss(
     model: Blip2ForConditionalGeneration,
+    heads: ReadingHeads,
     tokenizer: PreTrainedTokenizerBase,
     easy_vqa: EasyVqaPool,
     rng: random.Random,
 ) -> torch.Tensor:
-    """The mean loss of one batch's words; each picture is seen once for all of its texts."""
+    """The loss of one batch: the mean over its words, and what the reading heads add.
+
+    Each picture is seen once for all of its texts.
+    """
     chosen, images = draw_scenes(rng, N_SCENES)
     captions, questions = caption_texts(chosen, rng), question_texts(chosen, rng)
     easy_images, easy_questions = easy_vqa.sample(rng, N_EASY_VQA)
-    questions += [Text(t.prompt, t.target, t.picture + N_SCENES) for t in easy_questions]
+    easy_questions = [Text(t.prompt, t.target, t.picture + N_SCENES) for t in easy_questions]
     with torch.autocast("cpu", torch.bfloat16):
         features = model.get_image_features(to_pixels([*images, *easy_images])).pooler_output
-        losses = [_word_losses(model, tokenizer, features, t) for t in (captions, questions)]
-    return torch.cat(losses).mean()
+        of_captions, _, _ = _read(model, tokenizer, features, captions)
+        of_questions, tokens, encoded = _read(
+            model, tokenizer, features, [*questions, *easy_questions]
+        )
+        reading = heads.loss(
+            words=encoded[: len(questions), N_QUERIES:],
+            cells=encoded[: len(questions), :N_CELLS],
+            tokens=tokens[: len(questions)],
+            answers=[text.target for text in questions],
+            scenes=[chosen[text.picture] for text in questions],
+        )
+    return torch.cat([of_captions, of_questions]).mean() + reading
 
 
-def _word_losses(
+def _read(
     model: Blip2ForConditionalGeneration,
     tokenizer: PreTrainedTokenizerBase,
     features: torch.Tensor,
     texts: list[Text],
-) -> torch.Tensor:
-    """The loss of each target word, [n_words].
+) -> tuple[torch.Tensor, list[list[str]], torch.Tensor]:
+    """Run the language model on texts.
 
     Args:
         model: The model.
         tokenizer: Its tokenizer.
         features: What the language model sees of each picture, [n_pictures, Q, D].
         texts: Prompts and targets.
+
+    Returns:
+        The loss of each target word [n_words], the tokens of each prompt (P each), and the
+        encoder's output [T, Q + P, D].
     """
     prompts = tokenizer([t.prompt for t in texts], padding=True, return_tensors="pt")
     targets = tokenizer([t.target for t in texts], padding=True, return_tensors="pt")
@@ -116,10 +131,14 @@ def _word_losses(
     seen = features[[t.picture for t in texts]]  # [T, Q, D]
     words = model.get_input_embeddings()(prompts.input_ids)  # [T, P, D]
     placeholders = torch.ones(len(texts), N_QUERIES, dtype=torch.long)
-    logits = model.language_model(
+    output = model.language_model(
         inputs_embeds=torch.cat([seen.to(words.dtype), words], dim=1),
         attention_mask=torch.cat([placeholders, prompts.attention_mask], dim=1),
         labels=labels,
-    ).logits  # [T, L, V]
+    )
     counted = labels != IGNORED
-    return functional.cross_entropy(logits[counted].float(), labels[counted], reduction="none")
+    losses = functional.cross_entropy(
+        output.logits[counted].float(), labels[counted], reduction="none"
+    )
+    tokens = [tokenizer.convert_ids_to_tokens(ids) for ids in prompts.input_ids.tolist()]
+    return losses, tokens, output.encoder_last_hidden_state

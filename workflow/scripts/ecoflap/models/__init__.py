@@ -51,6 +51,7 @@ def load(
         ModelError: if the model cannot be read, no adapter fits, or it is of another family.
     """
     import torch
+    from safetensors import SafetensorError
     from transformers import AutoConfig
 
     from ecoflap.runtime import resolve_device
@@ -60,17 +61,27 @@ def load(
     try:
         config = AutoConfig.from_pretrained(path)
     except (OSError, ValueError) as error:
-        raise ModelError(
-            message(
-                f"cannot load a model from '{path}' ({str(error).splitlines()[0]})",
-                "a folder with config.json and safetensors, or a hub id that can be reached",
-                "Check the path; without network, download the model first.",
-            )
-        ) from error
+        raise _unreadable(path, error) from error
     found = family_of(config.model_type, config.architectures)
     if family not in (None, found):
         raise ModelError(
             message(f"'{path}' is of the family {found}", family, f"Set family: {found}.")
         )
     adapter = ADAPTERS.get(found).Adapter
-    return adapter.from_pretrained(str(path), getattr(torch, dtype), resolve_device(device))
+    device = resolve_device(device)
+    try:
+        return adapter.from_pretrained(str(path), getattr(torch, dtype), device)
+    except (OSError, ValueError, SafetensorError) as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: str | Path, error: Exception) -> ModelError:
+    reason = next(iter(str(error).splitlines()), type(error).__name__)
+    return ModelError(
+        message(
+            f"cannot load a model from '{path}' ({reason})",
+            "a folder with config.json, whole safetensors and processor files, or a hub id that "
+            "can be reached",
+            "Check the path; without network, download the model first.",
+        )
+    )
