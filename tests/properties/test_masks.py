@@ -35,6 +35,21 @@ def test_magnitude_and_sparsegpt_counts_are_exact(shape, sparsity):
         assert (pruned[mask] == 0).all()
 
 
+@settings(max_examples=100, deadline=None)
+@given(st.integers(1, 12), st.integers(1, 6), st.data())
+def test_n_of_m_counts_are_exact_with_ties(n_out, n_groups, data):
+    of = data.draw(st.integers(1, 12))
+    kept = data.draw(st.integers(1, of))
+    generator = torch.Generator().manual_seed(n_out)
+    weight = torch.randint(-1, 2, (n_out, n_groups * of), generator=generator).float()
+    inputs = torch.randn(200, n_groups * of, generator=generator)
+    for criterion in ("magnitude", "wanda", "sparsegpt", "ria"):
+        _, mask = prune_matrix(
+            weight, inputs, sparsity=1 - kept / of, criterion=criterion, pattern=f"{kept}:{of}"
+        )
+        assert (mask.reshape(n_out, n_groups, of).sum(-1) == of - kept).all()
+
+
 @given(shapes, st.integers(0, 2**32 - 1))
 def test_packed_masks_come_back(shape, seed):
     mask = torch.rand(shape, generator=torch.Generator().manual_seed(seed)) < 0.5

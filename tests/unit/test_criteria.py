@@ -84,7 +84,81 @@ def test_sparsegpt_with_features_that_never_fire():
     assert torch.isfinite(pruned).all()
 
 
-@pytest.mark.parametrize("criterion", ["magnitude", "wanda", "sparsegpt"])
+def test_ria_by_the_shares_of_each_row_and_column():
+    weight, inputs = matrices()
+    _, mask = prune_matrix(weight, inputs, sparsity=0.35, criterion="ria", group="row")
+    size = weight.abs().double().tolist()
+    columns = [sum(row[j] for row in size) for j in range(20)]
+    for i, row in enumerate(size):
+        metric = [
+            (row[j] / columns[j] + row[j] / sum(row)) * inputs[:, j].double().norm().item() ** 0.5
+            for j in range(20)
+        ]
+        expected = set(sorted(range(20), key=metric.__getitem__)[:7])
+        assert set(mask[i].nonzero().flatten().tolist()) == expected
+
+
+def test_ria_with_rows_and_columns_of_zeros():
+    weight, inputs = matrices()
+    weight[2], weight[:, 5] = 0, 0
+    _, mask = prune_matrix(weight, inputs, sparsity=0.5, criterion="ria")
+    assert (mask.sum(1) == 10).all()
+    assert mask[[0, 1, 3, 4, 5], 5].all()
+
+
+@pytest.mark.parametrize(("kept", "of"), [(2, 4), (1, 4), (5, 10)])
+def test_n_of_m_by_sorting_each_group(kept, of):
+    weight, inputs = matrices()
+    sparsity = 1 - kept / of
+    metrics = {"magnitude": weight.abs(), "wanda": weight.abs() * inputs.norm(dim=0)}
+    for criterion, metric in metrics.items():
+        for pattern in (f"{kept}:{of}", f"n:{of}"):
+            _, mask = prune_matrix(
+                weight, inputs, sparsity=sparsity, criterion=criterion, pattern=pattern
+            )
+            for i in range(6):
+                for start in range(0, 20, of):
+                    group = range(start, start + of)
+                    expected = sorted(group, key=lambda j: metric[i, j])[: of - kept]
+                    assert [j for j in group if mask[i, j]] == sorted(expected)
+
+
+def test_sparsegpt_with_n_of_m_against_dense_inverses():
+    """Groups of columns are chosen one after another, each after the updates of those before."""
+    weight, inputs = matrices(n_in=24)
+    hessian = (inputs.T @ inputs).double()
+    hessian += 0.01 * hessian.diagonal().mean() * torch.eye(24, dtype=torch.float64)
+    inverses = [torch.linalg.inv(hessian[j:, j:]) for j in range(24)]
+    w, expected = weight.double().clone(), torch.zeros(6, 24, dtype=torch.bool)
+    for j in range(24):
+        if j % 4 == 0:
+            scale = torch.stack([inverses[k][0, 0] for k in range(j, j + 4)])
+            lowest = (w[:, j : j + 4].square() / scale).argsort(dim=1)[:, :2]
+            expected[:, j : j + 4].scatter_(1, lowest, True)
+        error = torch.where(expected[:, j], w[:, j], 0) / inverses[j][0, 0]
+        w[:, j:] -= error[:, None] * inverses[j][0]
+    pruned, mask = prune_matrix(weight, inputs, sparsity=0.5, criterion="sparsegpt", pattern="2:4")
+    assert torch.equal(mask, expected)
+    assert torch.allclose(pruned.double(), w.masked_fill(expected, 0), atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "sparsity", "said"),
+    [
+        ("2;4", 0.5, "pattern '2;4'.*2:4"),
+        ("5:4", 0.5, "pattern '5:4'"),
+        ("2:4", 0.6, r"sparsity 0\.6 with the pattern 2:4.*1 - N/4"),
+        ("n:4", 0.6, r"sparsity 0\.6 with the pattern n:4"),
+        ("4:8", 0.5, "20 columns.*multiples of 8"),
+    ],
+)
+def test_patterns_that_cannot_be_are_told(pattern, sparsity, said):
+    weight, inputs = matrices()
+    with pytest.raises(PruningError, match=said):
+        prune_matrix(weight, inputs, sparsity=sparsity, criterion="wanda", pattern=pattern)
+
+
+@pytest.mark.parametrize("criterion", ["magnitude", "wanda", "sparsegpt", "ria"])
 def test_sparsity_0_changes_nothing_and_1_removes_all(criterion):
     weight, inputs = matrices()
     pruned, mask = prune_matrix(weight, inputs, sparsity=0.0, criterion=criterion)
@@ -97,7 +171,7 @@ def test_sparsity_0_changes_nothing_and_1_removes_all(criterion):
 
 def test_half_precision_weights_keep_their_dtype():
     weight, inputs = matrices()
-    for criterion in ("magnitude", "wanda", "sparsegpt"):
+    for criterion in ("magnitude", "wanda", "sparsegpt", "ria"):
         pruned, _ = prune_matrix(
             weight.bfloat16(), inputs.bfloat16(), sparsity=0.5, criterion=criterion
         )

@@ -58,7 +58,7 @@ def test_statistics_of_every_block_equal_those_of_a_plain_forward(family, monkey
     batches = tiny.batches(model, 3)
     expected = hooked_inputs(model, batches)
 
-    def spy(module, weight, statistics, **kwargs):
+    def spy(module, weight, statistics, selection):
         return weight.clone(), torch.zeros_like(weight, dtype=torch.bool)
 
     names = {}

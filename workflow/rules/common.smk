@@ -107,6 +107,8 @@ def allocation_settings(wildcards):
     settings["method"] = entry.get("allocation", "uniform")
     if settings["method"] == "ecoflap":
         settings["max_sparsity"] = targets.max_sparsity(entry, wildcards.sparsity)
+    if ":" in entry.get("pattern", ""):
+        settings["of"] = int(entry["pattern"].partition(":")[2])
     return settings
 
 
@@ -123,7 +125,7 @@ def prune_samples(wildcards):
 def prune_settings(wildcards):
     return {
         key: variant(wildcards)[key]
-        for key in ("criterion", "group")
+        for key in ("criterion", "group", "pattern")
         if key in variant(wildcards)
     }
 

@@ -34,9 +34,7 @@ else:
         samples, _ = artifacts.read_tensors(files.samples, "calibration")
         batches = calibration.batches(samples, snakemake.params.batch_size)
     with model.cost() as cost:
-        report = pruning.prune(
-            model, batches, plan, criterion=criterion, group=settings.get("group")
-        )
+        report = pruning.prune(model, batches, plan, **settings)
     updates = CRITERIA.get(criterion).UPDATES_WEIGHTS
 removed = (report["achieved_sparsity"] * report["n_weights"]).sum()
 achieved = removed / report["n_weights"].sum()

@@ -205,6 +205,63 @@ def uniform(sizes: Sequence[int], sparsity: str | float) -> list[int]:
     return _round(kept, np.zeros(len(size)), np.zeros_like(size), size, budget(sizes, sparsity))
 
 
+def n_of_m(
+    kept: Sequence[int],
+    n_weights: Sequence[int],
+    group: np.ndarray,
+    total: int,
+    of: int,
+    max_sparsity: str | float,
+) -> list[int]:
+    """Rounds what groups keep to N of each M weights, with one N for each group.
+
+    Args:
+        kept: The weights kept per group by an unstructured allocation.
+        n_weights: Weights per matrix.
+        group: The group of each matrix.
+        total: The weights that may stay in all.
+        of: M.
+        max_sparsity: Largest fraction that a group may lose.
+
+    Returns:
+        The weights kept per group, at most ``total`` in all: first the N below each, then one
+        more by largest remainder while the total allows it.
+
+    Raises:
+        AllocationError: if M does not divide a matrix, or the largest sparsity leaves no room.
+    """
+    if any(int(n) % of for n in n_weights):
+        odd = next(int(n) for n in n_weights if int(n) % of)
+        raise AllocationError(
+            message(f"a matrix of {odd} weights with N:{of}", f"multiples of {of}", "Change M.")
+        )
+    sizes = np.bincount(group, weights=n_weights).astype(np.int64)
+    share = of * np.asarray(kept) / sizes
+    lower = -(-(1 - exact(max_sparsity)) * of // 1)
+    n = np.maximum(np.floor(share + 1e-9).astype(np.int64), int(lower))
+    unit = sizes // of
+    left = total - int((n * unit).sum())
+    if left < 0:
+        raise AllocationError(
+            message(
+                f"max_sparsity (p_max) {max_sparsity} keeps at least {int(lower)} of {of} weights, "
+                "which is above the budget",
+                f"a max_sparsity of k/{of} that is at least the sparsity",
+                "Raise max_sparsity.",
+            )
+        )
+    order = np.lexsort((np.arange(len(n)), n - share))
+    grown = True
+    while grown:
+        grown = False
+        for index in order:
+            if n[index] < of and unit[index] <= left:
+                n[index] += 1
+                left -= int(unit[index])
+                grown = True
+    return [int(value) for value in n * unit]
+
+
 def allocate(
     scores: "pd.DataFrame",
     *,
@@ -213,6 +270,7 @@ def allocate(
     method: str = "ecoflap",
     granularity: str = "block",
     reduction: str = "sum",
+    of: int | None = None,
 ) -> "pd.DataFrame":
     """Makes the plan that `ecoflap.prune` follows.
 
@@ -225,6 +283,8 @@ def allocate(
         granularity: What gets a sparsity of its own: ``matrix``, ``block`` or ``tower``.
         reduction: A group's score is the ``sum`` over its matrices or the ``mean`` per weight
             (published runs: sum, FlanT5 alone: mean).
+        of: M of an N:M pattern; every group then keeps N of each M weights, with the N that
+            comes nearest and a total of at most the budget.
 
     Returns:
         The rows of ``scores`` with ``keep`` (weights that stay, summing to the exact budget) and
@@ -245,6 +305,9 @@ def allocate(
     group = plan.groupby(GRANULARITIES[granularity], sort=False).ngroup().to_numpy()
     sizes = np.bincount(group, weights=plan["n_weights"]).astype(np.int64)
     kept = METHODS[method](plan, group, sizes, sparsity, max_sparsity, granularity, reduction)
+    if of is not None:
+        ceiling = sparsity if method == "uniform" else max_sparsity
+        kept = n_of_m(kept, plan["n_weights"], group, budget(sizes, sparsity), of, ceiling)
     plan["keep"] = _split(plan["n_weights"].to_numpy(), group, kept)
     plan["sparsity"] = 1 - plan["keep"] / plan["n_weights"]
     plan["group_sparsity"] = (1 - np.asarray(kept) / sizes)[group]

@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from ecoflap import artifacts, blocks, criteria
 from ecoflap.allocation import exact
+from ecoflap.criteria.selection import UNSTRUCTURED, Selection
 from ecoflap.errors import ArtifactError, PruningError, message
 from ecoflap.models.base import Block, Matrix, Model
 from ecoflap.registry import CRITERIA
@@ -38,6 +39,7 @@ def prune(
     *,
     criterion: str = "wanda",
     group: str | None = None,
+    pattern: str = UNSTRUCTURED,
 ) -> "pd.DataFrame":
     """Prunes a model in place.
 
@@ -49,8 +51,10 @@ def prune(
         model: What `ecoflap.load` returned; its ``masks`` are filled.
         batches: Calibration batches; may be empty for ``magnitude``.
         plan: What `ecoflap.allocate` returned: columns name and sparsity.
-        criterion: ``magnitude``, ``wanda`` or ``sparsegpt``.
-        group: What Wanda compares, ``row`` or ``matrix``; the model's published choice if None.
+        criterion: ``magnitude``, ``wanda``, ``sparsegpt`` or ``ria``.
+        group: What Wanda and RIA compare, ``row`` or ``matrix``; the model's published choice if
+            None.
+        pattern: ``unstructured``, ``N:M`` or ``n:M``, as in `ecoflap.criteria.prune_matrix`.
 
     Returns:
         One row per matrix: planned and achieved sparsity, relative error of the block's output
@@ -59,8 +63,8 @@ def prune(
     Raises:
         PruningError: if the plan does not fit the model or a number is not finite.
     """
-    sparsity = _planned(model, plan)
     module = CRITERIA.get(criterion)
+    selections = _selections(model, plan, group, pattern)
     batches = [model.to_device(batch) for batch in batches] if module.NEEDS_INPUTS else []
     if module.NEEDS_INPUTS and not batches:
         raise PruningError(message(f"{criterion} got no batch", "at least one", "Pass batches."))
@@ -71,9 +75,9 @@ def prune(
         statistics = walk.statistics(block)
         done = []
         for matrix in block.matrices:
-            target = sparsity[matrix.name]
-            achieved = _prune_one(model, matrix, module, statistics.get(matrix.name), target, group)
-            done.append((matrix, target, achieved))
+            selection = selections[matrix.name]
+            achieved = _prune_one(model, matrix, module, statistics.get(matrix.name), selection)
+            done.append((matrix, selection.sparsity, achieved))
         error = walk.advance(block)
         seconds = time.perf_counter() - start
         rows += [_row(model, *item, error, seconds) for item in done]
@@ -87,7 +91,7 @@ def prune(
                 seconds,
             )
     if len(rows) != len(plan):
-        missing = sorted(set(sparsity) - {row[2] for row in rows})
+        missing = sorted(set(selections) - {row[2] for row in rows})
         raise PruningError(
             message(
                 f"the model never runs {missing[0]} on these batches ({len(missing)} in all)",
@@ -230,24 +234,37 @@ def _planned(model: Model, plan: "pd.DataFrame") -> dict[str, float]:
     return planned
 
 
+def _selections(
+    model: Model, plan: "pd.DataFrame", group: str | None, pattern: str
+) -> dict[str, Selection]:
+    """Returns what goes of each matrix, so that a plan which cannot be is told at once."""
+    matrices = {matrix.name: matrix for matrix in model.matrices()}
+    selections = {}
+    for name, sparsity in _planned(model, plan).items():
+        matrix = matrices[name]
+        try:
+            selections[name] = Selection.of_pattern(
+                sparsity,
+                group or model.group_of(matrix.tower),
+                pattern,
+                n_in=matrix.module.weight.shape[1],
+            )
+        except PruningError as error:
+            raise PruningError(f"{name}: {error}") from error
+    return selections
+
+
 def _prune_one(
     model: Model,
     matrix: Matrix,
     criterion,
     statistics: torch.Tensor | None,
-    sparsity: float,
-    group: str | None,
+    selection: Selection,
 ) -> float:
     """Prunes a matrix in place, keeps its mask, returns the achieved sparsity."""
     weight = matrix.module.weight
     try:
-        new, mask = criteria.apply(
-            criterion,
-            weight.detach(),
-            statistics,
-            sparsity=sparsity,
-            group=group or model.group_of(matrix.tower),
-        )
+        new, mask = criteria.apply(criterion, weight.detach(), statistics, selection)
     except PruningError as error:
         raise PruningError(f"{matrix.name}: {error}") from error
     with torch.no_grad():

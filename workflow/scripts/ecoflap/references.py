@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Iterator, Mapping
+from fractions import Fraction
 from pathlib import Path
 from string import Formatter
 
@@ -173,8 +174,8 @@ def _variant_problems(place: str, config: Mapping, variant: Mapping) -> Iterator
     criteria = [*CRITERIA, "global-magnitude"]
     if variant["criterion"] not in criteria:
         yield f"{place}: " + unknown("criterion", variant["criterion"], criteria)
-    if "group" in variant and variant["criterion"] != "wanda":
-        yield message(f"{place}: group", "group with the criterion wanda", "Remove group.")
+    if "group" in variant and variant["criterion"] not in ("wanda", "ria"):
+        yield message(f"{place}: group", "group with the criterion wanda or ria", "Remove group.")
     ecoflap = variant.get("allocation") == "ecoflap"
     if ecoflap != ("score" in variant):
         yield message(
@@ -293,6 +294,13 @@ def _sparsity_problems(place: str, config: Mapping, variant: str, sparsity: str)
         entry = config["variants"][variant]
         if p == 0:
             yield message(f"{place}: sparsity {sparsity}", "above 0", "The dense row is implied.")
+        kept, _, of = entry.get("pattern", "").partition(":")
+        if of and (p * int(of)).denominator > 1 or kept.isdecimal() and 1 - p != Fraction(int(kept), int(of)):
+            yield message(
+                f"{place}: sparsity {sparsity} with the pattern {entry['pattern']}",
+                f"a sparsity of 1 - N/{of} with N weights kept of {of}",
+                "Correct the sparsity or the pattern.",
+            )
         if "max_sparsity" in entry and exact(max_sparsity(entry, sparsity)) < p:
             yield message(
                 f"{place}: max_sparsity (p_max) {entry['max_sparsity']} is below {sparsity}",

@@ -83,7 +83,7 @@ VIEWS = {
     "retrieval": "retrieval",
     "perplexity": "text",
 }
-CRITERIA = Registry("criterion", "ecoflap.criteria", ("magnitude", "wanda", "sparsegpt"))
+CRITERIA = Registry("criterion", "ecoflap.criteria", ("magnitude", "wanda", "sparsegpt", "ria"))
 SCORES = Registry("score", "ecoflap.scores", ("zeroth", "gradnorm", "first"))
 DATASETS = Registry("data set", "ecoflap.data", ("scenes", "easy-vqa", "wikitext-2"))
 ADAPTERS = Registry("model family", "ecoflap.models", ("blip2", "clip", "causal-lm"))

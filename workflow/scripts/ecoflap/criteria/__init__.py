@@ -6,15 +6,14 @@ A criterion is a module with
 * ``NEEDS_INPUTS``: whether it cannot do without activations,
 * ``statistics(inputs)``: what it needs of the activations, a tensor that adds up over
   batches, or ``None`` if it looks at the weights alone,
-* ``prune(weight, statistics, sparsity, group)``: the pruned weight and the mask.
+* ``prune(weight, statistics, selection)``: the pruned weight and the mask.
 """
 
 import torch
 
+from ecoflap.criteria.selection import UNSTRUCTURED, Selection
 from ecoflap.errors import PruningError, message
-from ecoflap.registry import CRITERIA, unknown
-
-GROUPS = ("row", "matrix")
+from ecoflap.registry import CRITERIA
 
 
 def prune_matrix(
@@ -23,6 +22,7 @@ def prune_matrix(
     *,
     sparsity: float,
     criterion: str,
+    pattern: str = UNSTRUCTURED,
     group: str = "row",
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Prunes one matrix.
@@ -31,18 +31,20 @@ def prune_matrix(
         weight: [n_out, n_in], not changed.
         inputs: Activations [n_tokens, n_in]; may be None for ``magnitude``.
         sparsity: Fraction of the weights to remove, in [0, 1].
-        criterion: ``magnitude``, ``wanda`` or ``sparsegpt``.
+        criterion: ``magnitude``, ``wanda``, ``sparsegpt`` or ``ria``.
+        pattern: ``unstructured``; ``N:M``, such as ``2:4``: N of each M neighbours in a row stay;
+            or ``n:M``: the same with the N that the sparsity says.
         group: Weights that are compared with each other: each output ``row`` or the whole
             ``matrix``. ``magnitude`` always compares the matrix, ``sparsegpt`` a block of columns.
 
     Returns:
         The pruned weight [n_out, n_in] in the dtype of ``weight``, and the mask [n_out, n_in],
-        True where a weight went: ``round(sparsity n_in)`` per row or ``round(sparsity n)`` per
-        matrix, whatever the ties.
+        True where a weight went: ``round(sparsity n_in)`` per row, ``round(sparsity n)`` per
+        matrix, or M - N of each M, whatever the ties.
 
     Raises:
         PruningError: for shapes that do not fit, values that are not finite, a sparsity outside
-            [0, 1] or an unknown group.
+            [0, 1], an unknown group, or a pattern that sparsity or columns do not fit.
         ConfigError: for an unknown criterion.
     """
     module = CRITERIA.get(criterion)
@@ -55,11 +57,12 @@ def prune_matrix(
             )
         )
     statistics = None if inputs is None else module.statistics(inputs)
-    return apply(module, weight, statistics, sparsity=sparsity, group=group)
+    selection = Selection.of_pattern(sparsity, group, pattern, weight.shape[1])
+    return apply(module, weight, statistics, selection)
 
 
 def apply(
-    module, weight: torch.Tensor, statistics: torch.Tensor | None, *, sparsity: float, group: str
+    module, weight: torch.Tensor, statistics: torch.Tensor | None, selection: Selection
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Checks the arguments, then runs a criterion on statistics summed over batches.
 
@@ -67,16 +70,9 @@ def apply(
         module: A criterion's module.
         weight: [n_out, n_in].
         statistics: The sum of the criterion's ``statistics`` over all batches.
-        sparsity: Fraction to remove, in [0, 1].
-        group: ``row`` or ``matrix``.
+        selection: How many weights go, compared among which.
     """
     name = module.__name__.rpartition(".")[2]
-    if group not in GROUPS:
-        raise PruningError(unknown("group", group, GROUPS))
-    if not 0 <= sparsity <= 1:
-        raise PruningError(
-            message(f"sparsity {sparsity}", "0 to 1, the fraction removed", "Correct the plan.")
-        )
     if statistics is None and module.NEEDS_INPUTS:
         raise PruningError(
             message(f"{name} got no activations", "inputs [n_tokens, n_in]", "Pass batches.")
@@ -86,6 +82,6 @@ def apply(
             raise PruningError(
                 message(f"{what} of {name} are not finite", "finite numbers", "Try float32.")
             )
-    if sparsity == 0:
+    if selection.sparsity == 0:
         return weight.clone(), torch.zeros_like(weight, dtype=torch.bool)
-    return module.prune(weight, statistics, sparsity, group)
+    return module.prune(weight, statistics, selection)

@@ -1,8 +1,10 @@
 """Magnitude: the smallest absolute values of the matrix go."""
 
+from dataclasses import replace
+
 import torch
 
-from ecoflap.criteria.selection import smallest
+from ecoflap.criteria.selection import Selection
 
 UPDATES_WEIGHTS = False
 NEEDS_INPUTS = False
@@ -14,15 +16,14 @@ def statistics(inputs: torch.Tensor) -> None:
 
 
 def prune(
-    weight: torch.Tensor, statistics: None, sparsity: float, group: str
+    weight: torch.Tensor, statistics: None, selection: Selection
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Removes the weights with the smallest ``abs(W_ij)``, compared within the whole matrix.
 
     Args:
         weight: [n_out, n_in].
         statistics: Not used.
-        sparsity: Fraction to remove.
-        group: Not used: magnitudes are comparable between rows.
+        selection: How many weights go; its group is not used, magnitudes compare between rows.
     """
-    mask = smallest(weight.abs().float(), sparsity, "matrix")
+    mask = replace(selection, group="matrix").smallest(weight.abs().float())
     return weight.masked_fill(mask, 0), mask

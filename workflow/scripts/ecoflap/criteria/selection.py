@@ -1,24 +1,115 @@
-"""Exact selection of the weights with the smallest metric."""
+"""Exact selection of the weights with the smallest metric, whatever the pattern."""
+
+import re
+from dataclasses import dataclass
 
 import torch
 
+from ecoflap.errors import PruningError, message
+from ecoflap.registry import unknown
 
-def smallest(metric: torch.Tensor, sparsity: float, group: str) -> torch.Tensor:
-    """Marks the weights with the smallest metric; ties never add one.
+GROUPS = ("row", "matrix")
+UNSTRUCTURED = "unstructured"
+PATTERN = re.compile(r"(?P<kept>[1-9][0-9]*|n):(?P<of>[1-9][0-9]*)")
+ALLOWED_PATTERNS = (
+    "unstructured; N:M such as 2:4, with N of M weights kept; n:M such as n:8, with N from the plan"
+)
 
-    Args:
-        metric: Importance [n_out, n_in].
-        sparsity: Fraction to mark: ``round(sparsity n_in)`` in each row, or
-            ``round(sparsity n)`` in the whole matrix.
-        group: ``row`` or ``matrix``.
+
+@dataclass(frozen=True)
+class Selection:
+    """How many weights go, and among which they are compared.
+
+    Attributes:
+        sparsity: Fraction to remove, in [0, 1].
+        group: Each output ``row`` or the whole ``matrix``; not used with N:M.
+        kept: N of N:M, the weights that stay of each M in a row; 0 without such a pattern.
+        of: M of N:M; 0 without such a pattern.
+    """
+
+    sparsity: float
+    group: str = "row"
+    kept: int = 0
+    of: int = 0
+
+    @classmethod
+    def of_pattern(cls, sparsity: float, group: str, pattern: str, n_in: int) -> "Selection":
+        """Makes a selection for a matrix of n_in columns.
+
+        Args:
+            sparsity: Fraction to remove, in [0, 1]; with N:M it must be 1 - N / M.
+            group: ``row`` or ``matrix``.
+            pattern: ``unstructured``, ``N:M`` or ``n:M``.
+            n_in: Columns of the matrix.
+
+        Raises:
+            PruningError: for anything else, and for columns that M does not divide.
+        """
+        if group not in GROUPS:
+            raise PruningError(unknown("group", group, GROUPS))
+        if not 0 <= sparsity <= 1:
+            raise PruningError(
+                message(f"sparsity {sparsity}", "0 to 1, the fraction removed", "Correct the plan.")
+            )
+        if pattern == UNSTRUCTURED:
+            return cls(sparsity, group)
+        kept, of = parse_pattern(pattern)
+        share = of * (1 - sparsity)
+        if kept is None:
+            kept = round(share)
+        if abs(kept - share) > 1e-6 * of:
+            raise PruningError(
+                message(
+                    f"sparsity {sparsity} with the pattern {pattern}",
+                    f"a sparsity of 1 - N/{of} with N weights kept of {of}",
+                    "Allocate under the same pattern, or choose another.",
+                )
+            )
+        if n_in % of:
+            raise PruningError(
+                message(
+                    f"{n_in} columns with the pattern {pattern}",
+                    f"columns in multiples of {of}",
+                    "Choose an M that divides the columns of every matrix.",
+                )
+            )
+        return cls(sparsity, group, kept, of)
+
+    def smallest(self, metric: torch.Tensor) -> torch.Tensor:
+        """Marks the weights with the smallest metric; ties never add one.
+
+        Args:
+            metric: Importance [n_out, n_in].
+
+        Returns:
+            Boolean mask [n_out, n_in], True where a weight goes: ``M - N`` of each M neighbours
+            in a row, or ``round(sparsity n_in)`` in each row, or ``round(sparsity n)``.
+        """
+        if self.of:
+            rows, count = metric.reshape(-1, self.of), self.of - self.kept
+        else:
+            rows = metric if self.group == "row" else metric.reshape(1, -1)
+            count = round(self.sparsity * rows.shape[1])
+        mask = torch.zeros_like(rows, dtype=torch.bool)
+        if count:
+            chosen = rows.topk(count, dim=1, largest=False, sorted=False).indices
+            mask.scatter_(1, chosen, True)
+        return mask.reshape(metric.shape)
+
+
+def parse_pattern(pattern: str) -> tuple[int | None, int]:
+    """Reads ``N:M`` or ``n:M``.
 
     Returns:
-        Boolean mask [n_out, n_in], True where a weight goes.
+        N (None for ``n:M``) and M.
+
+    Raises:
+        PruningError: if it is neither.
     """
-    rows = metric if group == "row" else metric.reshape(1, -1)
-    count = round(sparsity * rows.shape[1])
-    mask = torch.zeros_like(rows, dtype=torch.bool)
-    if count:
-        chosen = rows.topk(count, dim=1, largest=False, sorted=False).indices
-        mask.scatter_(1, chosen, True)
-    return mask.reshape(metric.shape)
+    found = PATTERN.fullmatch(pattern)
+    if found:
+        of = int(found["of"])
+        kept = None if found["kept"] == "n" else int(found["kept"])
+        if kept is None or kept <= of:
+            return kept, of
+    raise PruningError(message(f"pattern '{pattern}'", ALLOWED_PATTERNS, "Correct the pattern."))

@@ -2,6 +2,7 @@
 
 import torch
 
+from ecoflap.criteria.selection import Selection
 from ecoflap.errors import PruningError, message
 
 UPDATES_WEIGHTS = True
@@ -24,16 +25,16 @@ def statistics(inputs: torch.Tensor) -> torch.Tensor:
 
 
 def prune(
-    weight: torch.Tensor, statistics: torch.Tensor, sparsity: float, group: str
+    weight: torch.Tensor, statistics: torch.Tensor, selection: Selection
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Removes the weights with the smallest ``W_ij^2 / [H^-1]_jj^2`` and updates the others.
 
     Args:
         weight: [n_out, n_in].
         statistics: H = X^T X [n_in, n_in].
-        sparsity: Fraction to remove, compared within each block of 128 columns; the counts of
-            the blocks add up to ``round(sparsity n)``.
-        group: Not used: SparseGPT compares within its block of columns.
+        selection: How many weights go. Without a pattern they are compared within each block of
+            columns, and the counts of the blocks add up to ``round(sparsity n)``; with N:M within
+            each M columns of a row, after the updates of the columns before.
 
     Raises:
         PruningError: if H is not positive definite after damping.
@@ -45,27 +46,36 @@ def prune(
     upper = _inverse_factor(statistics, dead)
     mask = torch.zeros_like(w, dtype=torch.bool)
     removed = 0
-    for start in range(0, n_in, BLOCK_SIZE):
-        end = min(start + BLOCK_SIZE, n_in)
+    width = BLOCK_SIZE - BLOCK_SIZE % (selection.of or 1)
+    for start in range(0, n_in, width):
+        end = min(start + width, n_in)
         factor = upper[start:end, start:end]
-        metric = w[:, start:end].square() / factor.diagonal().square()
-        count = min(round(sparsity * n_out * end) - removed, metric.numel())
-        removed += count
-        chosen = metric.flatten().topk(count, largest=False, sorted=False).indices
-        mask[:, start:end] = (
-            torch.zeros(metric.numel(), dtype=torch.bool, device=w.device)
-            .index_fill_(0, chosen, True)
-            .reshape(metric.shape)
-        )
-        errors = torch.zeros_like(metric)
+        scale = factor.diagonal().square()
+        errors = torch.zeros_like(w[:, start:end])
+        if not selection.of:
+            metric = w[:, start:end].square() / scale
+            count = min(round(selection.sparsity * n_out * end) - removed, metric.numel())
+            removed += count
+            mask[:, start:end] = _lowest(metric, count)
         for j in range(end - start):
             column = start + j
+            if selection.of and j % selection.of == 0:
+                ahead = slice(column, column + selection.of)
+                metric = w[:, ahead].square() / scale[j : j + selection.of]
+                mask[:, ahead] = selection.smallest(metric)
             removed_part = w[:, column] * mask[:, column]
             errors[:, j] = removed_part / factor[j, j]
             w[:, column:end] -= errors[:, j : j + 1] * factor[j : j + 1, j:]
         w[:, end:] -= errors @ upper[start:end, end:]
     w.masked_fill_(mask, 0)
     return w.to(weight.dtype), mask
+
+
+def _lowest(metric: torch.Tensor, count: int) -> torch.Tensor:
+    """Marks exactly that many of the smallest values of a matrix."""
+    mask = torch.zeros(metric.numel(), dtype=torch.bool, device=metric.device)
+    mask[metric.flatten().topk(count, largest=False, sorted=False).indices] = True
+    return mask.reshape(metric.shape)
 
 
 def _inverse_factor(hessian: torch.Tensor, dead: torch.Tensor) -> torch.Tensor:

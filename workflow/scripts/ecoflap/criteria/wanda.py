@@ -2,7 +2,7 @@
 
 import torch
 
-from ecoflap.criteria.selection import smallest
+from ecoflap.criteria.selection import Selection
 
 UPDATES_WEIGHTS = False
 NEEDS_INPUTS = True
@@ -21,16 +21,15 @@ def statistics(inputs: torch.Tensor) -> torch.Tensor:
 
 
 def prune(
-    weight: torch.Tensor, statistics: torch.Tensor, sparsity: float, group: str
+    weight: torch.Tensor, statistics: torch.Tensor, selection: Selection
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Removes the weights with the smallest ``abs(W_ij) ||X_j||_2``.
 
     Args:
         weight: [n_out, n_in].
         statistics: Sum of squares per input feature [n_in].
-        sparsity: Fraction to remove.
-        group: ``row`` or ``matrix``: what is compared.
+        selection: How many weights go, compared among which.
     """
     metric = weight.abs().float() * statistics.sqrt()
-    mask = smallest(metric, sparsity, group)
+    mask = selection.smallest(metric)
     return weight.masked_fill(mask, 0), mask
