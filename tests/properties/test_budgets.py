@@ -3,7 +3,9 @@
 import math
 from fractions import Fraction
 
-from ecoflap.allocation import budgets, uniform
+import numpy as np
+import pandas as pd
+from ecoflap.allocation import allocate, budgets, uniform
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
@@ -55,3 +57,46 @@ def test_uniform_keeps_the_same_share_everywhere(sizes, percent):
     kept = uniform(sizes, float(p))
     assert sum(kept) == round((1 - p) * sum(sizes))
     assert all(abs(keep - (1 - p) * n) <= 1 for keep, n in zip(kept, sizes, strict=True))
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.lists(st.tuples(st.floats(0, 1e6), st.integers(1, 3), st.integers(1, 500)), min_size=1),
+    st.sampled_from([4, 8, 16]),
+    st.data(),
+)
+def test_mixed_n_of_m_stays_below_the_budget_by_less_than_any_step(drawn, of, data):
+    assume(any(score > 0 for score, _, _ in drawn))
+    p_max = data.draw(st.integers(0, of - 1))
+    p = data.draw(st.integers(0, 100 * p_max // of))
+    rows = [
+        {"tower": "t", "block": i, "name": f"{i}.{j}", "n_weights": of * units, "score": score}
+        for i, (score, matrices, units) in enumerate(drawn)
+        for j in range(matrices)
+    ]
+    plan = allocate(pd.DataFrame(rows), sparsity=p / 100, max_sparsity=p_max / of, of=of)
+    n = (plan["keep"] * of / plan["n_weights"]).to_numpy()
+    assert (n == n.round()).all()
+    assert (n >= of - p_max).all()
+    assert plan.groupby("block")["keep"].apply(lambda keep: keep.nunique()).eq(1).all()
+    total = round((1 - Fraction(p, 100)) * int(plan["n_weights"].sum()))
+    left = total - plan["keep"].sum()
+    steps = plan[n < of].groupby("block")["n_weights"].sum() // of
+    assert left >= 0
+    assert not len(steps) or left < steps.min()
+
+
+def test_mixed_n_of_m_by_hand():
+    table = pd.DataFrame(
+        {
+            "tower": "t",
+            "block": range(4),
+            "name": list("abcd"),
+            "n_weights": 80,
+            "score": [1, 2, 3, 6],
+        }
+    )
+    # Above a floor of 2/8 (20 weights each) 80 weights go by score: 6.7, 13.3, 20 and 40, that is
+    # N = 2.67, 3.33, 4 and 6; what is rounded off, one N, goes to the largest remainder.
+    plan = allocate(table, sparsity=0.5, max_sparsity=0.75, of=8)
+    assert np.array_equal(plan["keep"], [30, 30, 40, 60])

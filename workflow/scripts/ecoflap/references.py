@@ -294,13 +294,7 @@ def _sparsity_problems(place: str, config: Mapping, variant: str, sparsity: str)
         entry = config["variants"][variant]
         if p == 0:
             yield message(f"{place}: sparsity {sparsity}", "above 0", "The dense row is implied.")
-        kept, _, of = entry.get("pattern", "").partition(":")
-        if of and (p * int(of)).denominator > 1 or kept.isdecimal() and 1 - p != Fraction(int(kept), int(of)):
-            yield message(
-                f"{place}: sparsity {sparsity} with the pattern {entry['pattern']}",
-                f"a sparsity of 1 - N/{of} with N weights kept of {of}",
-                "Correct the sparsity or the pattern.",
-            )
+        yield from _pattern_problems(place, entry, p)
         if "max_sparsity" in entry and exact(max_sparsity(entry, sparsity)) < p:
             yield message(
                 f"{place}: max_sparsity (p_max) {entry['max_sparsity']} is below {sparsity}",
@@ -309,3 +303,23 @@ def _sparsity_problems(place: str, config: Mapping, variant: str, sparsity: str)
             )
     except AllocationError as error:
         yield f"{place}: {error}"
+
+
+def _pattern_problems(place: str, variant: Mapping, sparsity: Fraction) -> Iterator[str]:
+    kept, colon, of = variant.get("pattern", "").partition(":")
+    if not colon:
+        return
+    share = (1 - sparsity) * int(of)  # of each M weights, what stays
+    free = kept == "n" and variant.get("allocation") == "ecoflap"
+    if not free and share != (int(kept) if kept.isdecimal() else round(share)):
+        yield message(
+            f"{place}: sparsity {float(sparsity)} with the pattern {variant['pattern']}",
+            f"a sparsity of 1 - N/{of}",
+            "Correct the sparsity of the experiment or the pattern of the variant.",
+        )
+    if kept != "n" and variant.get("allocation") == "ecoflap":
+        yield message(
+            f"{place}: allocation ecoflap with the pattern {variant['pattern']}",
+            f"n:{of}, so that each group gets an N of its own",
+            f"Set pattern: n:{of}, or allocation: uniform.",
+        )
