@@ -128,3 +128,26 @@ def _batch(model, size: int, generator: torch.Generator) -> dict[str, torch.Tens
 
 
 MODELS = {"blip2": blip2_model, "clip": clip_model, "llama": llama_model}
+
+
+def hooked_inputs(model, batches):
+    """Inputs of every matrix in plain forwards, padding removed: the independent reference."""
+    seen = {matrix.name: [] for matrix in model.matrices()}
+    current = {}
+
+    def hook(matrix):
+        def take(_, args):
+            valid = model.valid_tokens(matrix, current)
+            tokens = args[0] if valid is None else args[0][valid]
+            seen[matrix.name].append(tokens.detach().reshape(-1, tokens.shape[-1]))
+
+        return matrix.module.register_forward_pre_hook(take)
+
+    handles = [hook(matrix) for matrix in model.matrices()]
+    with torch.no_grad():
+        for batch in batches:
+            current = batch
+            model.loss(batch)
+    for handle in handles:
+        handle.remove()
+    return {name: torch.cat(parts) for name, parts in seen.items()}

@@ -19,29 +19,6 @@ def plan_for(model, sparsity="0.5"):
     return ecoflap.allocate(matrix_table(model), sparsity=sparsity, method="uniform")
 
 
-def hooked_inputs(model, batches):
-    """Inputs of every matrix in plain forwards, padding removed: the independent reference."""
-    seen = {matrix.name: [] for matrix in model.matrices()}
-    current = {}
-
-    def hook(matrix):
-        def take(_, args):
-            valid = model.valid_tokens(matrix, current)
-            tokens = args[0] if valid is None else args[0][valid]
-            seen[matrix.name].append(tokens.detach().reshape(-1, tokens.shape[-1]))
-
-        return matrix.module.register_forward_pre_hook(take)
-
-    handles = [hook(matrix) for matrix in model.matrices()]
-    with torch.no_grad():
-        for batch in batches:
-            current = batch
-            model.loss(batch)
-    for handle in handles:
-        handle.remove()
-    return {name: torch.cat(parts) for name, parts in seen.items()}
-
-
 @pytest.mark.parametrize("criterion", ["magnitude", "wanda", "sparsegpt"])
 def test_sparsity_0_changes_no_byte(family, criterion):
     model = family()
@@ -56,7 +33,7 @@ def test_sparsity_0_changes_no_byte(family, criterion):
 def test_statistics_of_every_block_equal_those_of_a_plain_forward(family, monkeypatch):
     model = family()
     batches = tiny.batches(model, 3)
-    expected = hooked_inputs(model, batches)
+    expected = tiny.hooked_inputs(model, batches)
 
     def spy(module, weight, statistics, selection):
         return weight.clone(), torch.zeros_like(weight, dtype=torch.bool)
@@ -86,7 +63,7 @@ def test_each_block_is_pruned_on_the_outputs_of_pruned_blocks(family, criterion)
     with torch.no_grad():
         _, trace = ecoflap.blocks.run(reference.block_modules(), lambda: reference.loss(batches[0]))
     for index in trace.order():
-        inputs = hooked_inputs(reference, batches)
+        inputs = tiny.hooked_inputs(reference, batches)
         for matrix in reference.blocks[index].matrices:
             pruned, _ = prune_matrix(
                 matrix.module.weight.detach(),

@@ -8,6 +8,7 @@ import pytest
 import tiny
 import torch
 from ecoflap.errors import ConfigError, PruningError
+from ecoflap.registry import SCORES
 from ecoflap.runtime import seed_from
 from ecoflap.scores import zeroth
 
@@ -38,6 +39,57 @@ def test_first_keeps_the_mean_gradient_of_all_batches(model):
         mean = torch.stack([g[row].abs() for g in per_batch]).mean(0)
         expected = (matrix.module.weight.detach().abs() * mean).sum()
         assert table["score"][row] == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_fisher_keeps_the_mean_square_of_all_batches(model):
+    batches = tiny.batches(model, 3)
+    table = ecoflap.score(model, batches, estimator="fisher")
+    per_batch = [gradients(model, b) for b in batches]
+    for row, matrix in enumerate(model.matrices()):
+        mean = torch.stack([g[row].square() for g in per_batch]).mean(0)
+        expected = (matrix.module.weight.detach().square() * mean).sum()
+        assert table["score"][row] == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_magnitude_is_the_sum_of_absolute_weights(model):
+    table = ecoflap.score(model, tiny.batches(model), estimator="magnitude")
+    for row, matrix in enumerate(model.matrices()):
+        expected = matrix.module.weight.detach().double().abs().sum()
+        assert table["score"][row] == pytest.approx(expected.item(), rel=1e-6)
+
+
+@pytest.mark.parametrize("name", ["wanda", "sparsegpt"])
+def test_local_scores_are_means_of_metrics_of_the_dense_model(model, name):
+    batches = tiny.batches(model, 2)
+    table = ecoflap.score(model, batches, estimator=f"local-{name}").set_index("name")["score"]
+    for matrix_name, inputs in tiny.hooked_inputs(model, batches).items():
+        weight = model.module.get_submodule(matrix_name).weight.detach().double()
+        inputs = inputs.double()
+        if name == "wanda":
+            metric = weight.abs() * inputs.norm(dim=0)
+        else:
+            hessian = inputs.T @ inputs
+            hessian += 0.01 * hessian.diagonal().mean() * torch.eye(len(hessian))
+            scale = [torch.linalg.inv(hessian[j:, j:])[0, 0] for j in range(len(hessian))]
+            metric = weight.square() / torch.stack(scale)
+        assert table[matrix_name] == pytest.approx(metric.mean().item(), rel=1e-3)
+
+
+@pytest.mark.parametrize("estimator", ["gradnorm", "first", "fisher"])
+@pytest.mark.parametrize("size", [1e-4, 1.0, 1e4])
+def test_float16_gradients_neither_vanish_nor_overflow(estimator, size, monkeypatch):
+    """Losses of any size: float16 ends at 6e-8 below and at 65504 above."""
+    model, reference = tiny.llama_model(), tiny.llama_model()
+    model.module.half()
+    for weight, half in zip(reference.module.parameters(), model.module.parameters(), strict=True):
+        weight.data = half.data.float()
+    for each in (model, reference):
+        plain = type(each).loss
+        monkeypatch.setattr(each, "loss", lambda b, m=each, f=plain: f(m, b) * size)
+    batches = tiny.batches(model, 2)
+    halves = ecoflap.score(model, batches, estimator=estimator)["score"]
+    exact = ecoflap.score(reference, batches, estimator=estimator)["score"]
+    assert halves.to_numpy() == pytest.approx(exact.to_numpy(), rel=0.03)
 
 
 def test_zeroth_is_two_full_forwards_for_each_matrix_and_batch(model):
@@ -103,7 +155,7 @@ def test_scores_do_not_depend_on_the_order_of_matrices():
         assert a.to_dict() == b.to_dict()
 
 
-@pytest.mark.parametrize("estimator", ["zeroth", "gradnorm", "first"])
+@pytest.mark.parametrize("estimator", SCORES)
 def test_scoring_leaves_the_model_as_it_was(model, estimator):
     before = {name: p.detach().clone() for name, p in model.module.named_parameters()}
     wanted = {name: p.requires_grad for name, p in model.module.named_parameters()}

@@ -84,7 +84,11 @@ VIEWS = {
     "perplexity": "text",
 }
 CRITERIA = Registry("criterion", "ecoflap.criteria", ("magnitude", "wanda", "sparsegpt", "ria"))
-SCORES = Registry("score", "ecoflap.scores", ("zeroth", "gradnorm", "first"))
+SCORES = Registry(
+    "score",
+    "ecoflap.scores",
+    ("zeroth", "gradnorm", "first", "fisher", "magnitude", "local-wanda", "local-sparsegpt"),
+)
 DATASETS = Registry("data set", "ecoflap.data", ("scenes", "easy-vqa", "wikitext-2"))
 ADAPTERS = Registry("model family", "ecoflap.models", ("blip2", "clip", "causal-lm"))
 FAMILIES = {

@@ -3,22 +3,12 @@
 import torch
 
 from ecoflap.criteria.selection import Selection
+from ecoflap.criteria.wanda import statistics
 
+__all__ = ["NEEDS_INPUTS", "UPDATES_WEIGHTS", "prune", "statistics"]
 UPDATES_WEIGHTS = False
 NEEDS_INPUTS = True
 POWER = 0.5  # of the activation norm, as published
-
-
-def statistics(inputs: torch.Tensor) -> torch.Tensor:
-    """Returns the sum of squares of each input feature.
-
-    Args:
-        inputs: [n_tokens, n_in], padding removed.
-
-    Returns:
-        float32 [n_in].
-    """
-    return inputs.float().square().sum(dim=0)
 
 
 def prune(

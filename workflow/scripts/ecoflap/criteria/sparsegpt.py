@@ -24,6 +24,23 @@ def statistics(inputs: torch.Tensor) -> torch.Tensor:
     return inputs.T @ inputs
 
 
+def metric(weight: torch.Tensor, statistics: torch.Tensor) -> torch.Tensor:
+    """Returns ``W_ij^2 / [H^-1]_jj^2`` of a matrix that nothing was removed from yet.
+
+    As in `prune` the inverse for column j is that of the columns from j on.
+
+    Args:
+        weight: [n_out, n_in].
+        statistics: H = X^T X [n_in, n_in].
+
+    Returns:
+        float32 [n_out, n_in]; 0 where a feature never fires.
+    """
+    dead = statistics.diagonal() == 0
+    scale = _inverse_factor(statistics, dead).diagonal().square()
+    return (weight.float().square() / scale).masked_fill(dead, 0)
+
+
 def prune(
     weight: torch.Tensor, statistics: torch.Tensor, selection: Selection
 ) -> tuple[torch.Tensor, torch.Tensor]:

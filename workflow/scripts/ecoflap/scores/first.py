@@ -32,6 +32,6 @@ def compute(
     return mean_over_batches(
         model,
         batches,
-        lambda weight, gradient: (weight.float() * gradient.float()).abs().sum(dtype=torch.float64),
+        lambda weight, gradient: (weight.float() * gradient).abs().sum(dtype=torch.float64),
         "first",
     )

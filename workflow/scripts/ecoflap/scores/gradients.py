@@ -1,6 +1,7 @@
 """Gradients of the prunable matrices, streamed: each is reduced to a number and freed."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import torch
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from ecoflap.models.base import Model
 
 Reduce = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+LARGEST_SCALE, SMALLEST_SCALE = 2.0**15, 2.0**-15
 
 
 def mean_over_batches(
@@ -29,7 +31,7 @@ def mean_over_batches(
     Args:
         model: The model.
         batches: Calibration batches on the model's device.
-        reduce: Turns weight and gradient [n_out, n_in] into a scalar tensor, in float32.
+        reduce: Turns weight and gradient (float32) [n_out, n_in] into a scalar tensor.
         label: Shown by the progress bar.
 
     Returns:
@@ -40,33 +42,81 @@ def mean_over_batches(
     """
     names = {matrix.module.weight: matrix.name for matrix in model.matrices()}
     totals = dict.fromkeys(names.values(), 0.0)
-    wanted = {parameter: parameter.requires_grad for parameter in model.module.parameters()}
+    scale = LARGEST_SCALE if torch.float16 in {weight.dtype for weight in names} else 1.0
+    with _only(model, names), checkpointed(model.block_modules()), torch.enable_grad():
+        for batch in tqdm(batches, desc=label, unit="batch", disable=None):
+            scale, values = _one_batch(model, batch, names, reduce, scale)
+            for name, value in values.items():
+                totals[name] += value
+    return {name: total / len(batches) for name, total in totals.items()}
+
+
+@contextmanager
+def _only(model: "Model", wanted: Mapping[torch.nn.Parameter, str]) -> Iterator[None]:
+    """Asks for the gradients of some parameters only."""
+    before = {parameter: parameter.requires_grad for parameter in model.module.parameters()}
+    try:
+        for parameter in before:
+            parameter.requires_grad_(parameter in wanted)
+        yield
+    finally:
+        for parameter, required in before.items():
+            parameter.requires_grad_(required)
+            parameter.grad = None
+
+
+def _one_batch(
+    model: "Model",
+    batch: Mapping[str, torch.Tensor],
+    names: Mapping[torch.nn.Parameter, str],
+    reduce: Reduce,
+    scale: float,
+) -> tuple[float, dict[str, float]]:
+    """Reduces the gradients of one batch; in float16 those of a scaled loss.
+
+    Small gradients vanish in float16. The loss is multiplied by the largest power of two for
+    which no gradient overflows, and the gradients are divided by it in float32.
+
+    Args:
+        model: The model, with gradients for the wanted weights only.
+        batch: One batch.
+        names: The wanted weights.
+        reduce: What to make of each gradient.
+        scale: The power of two to begin with.
+
+    Returns:
+        The power of two that was used, and the reduced value by matrix name.
+    """
+    values: dict[str, float] = {}
+    overflown: list[torch.nn.Parameter] = []
 
     def take(weight: torch.Tensor) -> None:
-        totals[names[weight]] += reduce(weight.detach(), weight.grad).item()
-        weight.grad = None
+        gradient, weight.grad = weight.grad, None
+        if not torch.isfinite(gradient).all():
+            overflown.append(weight)
+        else:
+            values[names[weight]] = reduce(weight.detach(), gradient.float() / scale).item()
 
-    handles = []
+    handles = [weight.register_post_accumulate_grad_hook(take) for weight in names]
     try:
-        for parameter in wanted:
-            parameter.requires_grad_(parameter in names)
-        handles = [weight.register_post_accumulate_grad_hook(take) for weight in names]
-        with checkpointed(model.block_modules()), torch.enable_grad():
-            for batch in tqdm(batches, desc=label, unit="batch", disable=None):
-                loss = model.loss(batch)
-                if not torch.isfinite(loss):
-                    raise PruningError(
-                        message(
-                            f"the loss of a calibration batch is {loss.item()}",
-                            "finite losses",
-                            "Load the model as float32 or bfloat16.",
-                        )
-                    )
-                loss.backward()
+        while True:
+            loss = model.loss(batch)
+            if not torch.isfinite(loss):
+                raise _not_finite(f"the loss of a calibration batch is {loss.item()}")
+            loss = loss.to(torch.promote_types(loss.dtype, torch.float32))
+            (loss * scale).backward()
+            if not overflown:
+                return scale, dict.fromkeys(names.values(), 0.0) | values
+            weight = overflown.pop()
+            if weight.dtype != torch.float16 or scale <= SMALLEST_SCALE:
+                raise _not_finite(f"the gradient of {names[weight]} is not finite")
+            scale /= 2
+            overflown.clear()
+            values.clear()
     finally:
         for handle in handles:
             handle.remove()
-        for parameter, required in wanted.items():
-            parameter.requires_grad_(required)
-            parameter.grad = None
-    return {name: total / len(batches) for name, total in totals.items()}
+
+
+def _not_finite(seen: str) -> PruningError:
+    return PruningError(message(seen, "finite numbers", "Load the model as float32 or bfloat16."))

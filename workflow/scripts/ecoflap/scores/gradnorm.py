@@ -34,6 +34,6 @@ def compute(
     return mean_over_batches(
         model,
         batches,
-        lambda weight, gradient: scale * gradient.float().norm(),
+        lambda weight, gradient: scale * gradient.norm(),
         "gradnorm",
     )
