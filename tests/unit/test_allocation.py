@@ -90,12 +90,25 @@ def table():
 
 
 @pytest.mark.parametrize("granularity", ["matrix", "block", "tower"])
-@pytest.mark.parametrize("method", ["uniform", "ecoflap"])
+@pytest.mark.parametrize("method", ["uniform", "ecoflap", "owl"])
 def test_plans_keep_exactly_the_budget(method, granularity):
     plan = allocation.allocate(table(), sparsity="0.5", method=method, granularity=granularity)
     assert plan["keep"].sum() == 200
     assert np.allclose(plan["sparsity"], 1 - plan["keep"] / plan["n_weights"])
-    assert (plan["sparsity"] <= 0.6 + 1e-9).all()
+    if method == "ecoflap":
+        assert (plan["sparsity"] <= 0.6 + 1e-9).all()
+
+
+def test_owl_by_its_published_formula_for_blocks_of_one_size():
+    """The lines of the paper: scale to [0, 2 lambda], centre, add to the share that stays."""
+    ratios = np.array([0.01, 0.05, 0.02, 0.03])
+    scaled = (ratios - ratios.min()) * (1 / (ratios.max() - ratios.min()) * 0.08 * 2)
+    shares = scaled - np.mean(scaled) + (1 - 0.6)
+    kept = allocation.outlier_weighted(ratios, [10_000] * 4, "0.6")
+    assert np.abs(np.array(kept) - 10_000 * shares).max() <= 1
+    assert sum(kept) == 16_000
+    with pytest.raises(AllocationError, match="OWL would keep"):
+        allocation.outlier_weighted(ratios, [10_000] * 4, "0.95")
 
 
 def test_a_block_shares_its_sparsity_among_its_matrices():

@@ -10,7 +10,7 @@ import torch
 from ecoflap.errors import ConfigError, PruningError
 from ecoflap.registry import SCORES
 from ecoflap.runtime import seed_from
-from ecoflap.scores import zeroth
+from ecoflap.scores import outliers, zeroth
 
 
 @pytest.fixture(params=tiny.MODELS)
@@ -73,6 +73,23 @@ def test_local_scores_are_means_of_metrics_of_the_dense_model(model, name):
             scale = [torch.linalg.inv(hessian[j:, j:])[0, 0] for j in range(len(hessian))]
             metric = weight.square() / torch.stack(scale)
         assert table[matrix_name] == pytest.approx(metric.mean().item(), rel=1e-3)
+
+
+def test_outliers_are_counted_against_the_mean_of_their_block(model, monkeypatch):
+    monkeypatch.setattr(outliers, "MULTIPLE", 1.5)  # a matrix this small has none above 5
+    batches = tiny.batches(model, 2)
+    table = ecoflap.score(model, batches, estimator="outliers").set_index("name")["score"]
+    inputs = tiny.hooked_inputs(model, batches)
+    for block in model.blocks:
+        metrics = {
+            m.name: (m.module.weight.detach().abs() * inputs[m.name].norm(dim=0)).flatten().tolist()
+            for m in block.matrices
+        }
+        every = [value for values in metrics.values() for value in values]
+        for name, values in metrics.items():
+            expected = sum(value > 1.5 * sum(every) / len(every) for value in values)
+            assert table[name] == expected
+    assert table.sum() > 0
 
 
 @pytest.mark.parametrize("estimator", ["gradnorm", "first", "fisher"])

@@ -21,6 +21,7 @@ GRANULARITIES = {
     "tower": ["tower"],
 }
 REDUCTIONS = ("sum", "mean")
+OWL_LAMBDA = 0.08  # as published: sparsities differ by at most twice this
 NEGLIGIBLE = 1e-250  # of the largest score; less would overflow when divided by
 
 
@@ -279,7 +280,7 @@ def allocate(
             method is ``uniform``) score.
         sparsity: Fraction of all these weights to remove.
         max_sparsity: Largest sparsity of a group; p + 0.1 by default, as in the paper.
-        method: ``ecoflap`` (Equation 3) or ``uniform``.
+        method: ``ecoflap`` (Equation 3), ``owl`` (see `outlier_weighted`) or ``uniform``.
         granularity: What gets a sparsity of its own: ``matrix``, ``block`` or ``tower``.
         reduction: A group's score is the ``sum`` over its matrices or the ``mean`` per weight
             (published runs: sum, FlanT5 alone: mean).
@@ -306,7 +307,7 @@ def allocate(
     sizes = np.bincount(group, weights=plan["n_weights"]).astype(np.int64)
     kept = METHODS[method](plan, group, sizes, sparsity, max_sparsity, granularity, reduction)
     if of is not None:
-        ceiling = sparsity if method == "uniform" else max_sparsity
+        ceiling = {"ecoflap": max_sparsity, "uniform": sparsity}.get(method, "0.9999")
         kept = n_of_m(kept, plan["n_weights"], group, budget(sizes, sparsity), of, ceiling)
     plan["keep"] = _split(plan["n_weights"].to_numpy(), group, kept)
     plan["sparsity"] = 1 - plan["keep"] / plan["n_weights"]
@@ -320,7 +321,53 @@ def default_max_sparsity(sparsity: str | float, margin: str | float = "0.1") -> 
     return f"{float(value):.6g}"
 
 
+def outlier_weighted(
+    ratios: Sequence[float], sizes: Sequence[int], sparsity: str | float
+) -> list[int]:
+    """Keeps more where there are more outliers (OWL, Yin et al. 2023).
+
+    ``keep_g = n_g (1 - p + d_g - mean(d))`` with d the ratios scaled to [0, 2 lambda] and lambda
+    0.08. The mean is weighted by size, so that the budget is exact for groups of any size.
+
+    Args:
+        ratios: Share of outliers per group, finite, not negative, not all zero.
+        sizes: Weights per group.
+        sparsity: Fraction p of all weights to remove.
+
+    Returns:
+        The weights kept per group.
+
+    Raises:
+        AllocationError: for ratios without a meaning, and where a group would keep less than
+            nothing or more than it has.
+    """
+    ratio, size, _ = _checked(ratios, sizes, None)
+    spread = ratio.max() - ratio.min()
+    d = 2 * OWL_LAMBDA * (ratio - ratio.min()) / (spread if spread > 0 else 1)
+    share = float(1 - exact(sparsity)) + d - np.average(d, weights=size)
+    if share.min() < 0 or share.max() > 1:
+        raise AllocationError(
+            message(
+                f"sparsity {sparsity} with OWL would keep {share.min():.3f} to {share.max():.3f}",
+                f"sparsities about {2 * OWL_LAMBDA} away from 0 and 1",
+                "Choose another sparsity or allocation.",
+            )
+        )
+    return _round(share * size, ratio, np.zeros_like(size), size, budget(sizes, sparsity))
+
+
 def _ecoflap(plan, group, sizes, sparsity, max_sparsity, granularity, reduction) -> list[int]:
+    scores, names = _group_scores(plan, group, sizes, granularity, reduction)
+    return budgets(scores, sizes, sparsity, max_sparsity, names=names)
+
+
+def _owl(plan, group, sizes, sparsity, max_sparsity, granularity, reduction) -> list[int]:
+    ratios, _ = _group_scores(plan, group, sizes, granularity, "mean")
+    return outlier_weighted(ratios, sizes, sparsity)
+
+
+def _group_scores(plan, group, sizes, granularity, reduction) -> tuple[np.ndarray, list[str]]:
+    """Returns the score of each group and its name."""
     for column in ("score", "name"):
         if column not in plan:
             raise AllocationError(
@@ -345,14 +392,18 @@ def _ecoflap(plan, group, sizes, sparsity, max_sparsity, granularity, reduction)
         scores = scores / sizes
     keys = plan[GRANULARITIES[granularity]].iloc[np.unique(group, return_index=True)[1]]
     names = ["/".join(str(part) for part in key) for key in keys.itertuples(index=False)]
-    return budgets(scores, sizes, sparsity, max_sparsity, names=names)
+    return scores, names
 
 
 def _uniform(plan, group, sizes, sparsity, max_sparsity, granularity, reduction) -> list[int]:
     return uniform(sizes, sparsity)
 
 
-METHODS: dict[str, Callable[..., list[int]]] = {"ecoflap": _ecoflap, "uniform": _uniform}
+METHODS: dict[str, Callable[..., list[int]]] = {
+    "ecoflap": _ecoflap,
+    "owl": _owl,
+    "uniform": _uniform,
+}
 
 
 def _split(n_weights: np.ndarray, group: np.ndarray, kept: Sequence[int]) -> np.ndarray:

@@ -176,20 +176,26 @@ def _variant_problems(place: str, config: Mapping, variant: Mapping) -> Iterator
         yield f"{place}: " + unknown("criterion", variant["criterion"], criteria)
     if "group" in variant and variant["criterion"] not in ("wanda", "ria"):
         yield message(f"{place}: group", "group with the criterion wanda or ria", "Remove group.")
-    ecoflap = variant.get("allocation") == "ecoflap"
-    if ecoflap != ("score" in variant):
+    allocation = variant.get("allocation", "uniform")
+    if (allocation != "uniform") != ("score" in variant):
         yield message(
-            f"{place}: allocation {variant.get('allocation', 'uniform')} "
-            + ("without a score" if ecoflap else "with a score"),
-            "a score with the allocation ecoflap, and only there",
+            f"{place}: allocation {allocation} with{'' if 'score' in variant else 'out'} a score",
+            "a score with the allocations ecoflap and owl, and only there",
             "Add or remove the key score.",
+        )
+    estimator = config["scores"].get(variant.get("score"), {}).get("estimator")
+    if allocation == "owl" and estimator not in (None, "outliers"):
+        yield message(
+            f"{place}: allocation owl with the estimator {estimator}",
+            "a score with the estimator outliers",
+            "Choose another score or allocation.",
         )
     if "score" in variant:
         yield from _missing(place, "score", [variant["score"]], config["scores"])
     if "calibration" in variant:
         yield from _missing(place, "calibration", [variant["calibration"]], config["calibrations"])
     for key in ("max_sparsity", "granularity", "reduction"):
-        if key in variant and not ecoflap:
+        if key in variant and allocation != "ecoflap":
             yield message(
                 f"{place}: {key} without the allocation ecoflap",
                 "allocation: ecoflap",
@@ -310,16 +316,16 @@ def _pattern_problems(place: str, variant: Mapping, sparsity: Fraction) -> Itera
     if not colon:
         return
     share = (1 - sparsity) * int(of)  # of each M weights, what stays
-    free = kept == "n" and variant.get("allocation") == "ecoflap"
-    if not free and share != (int(kept) if kept.isdecimal() else round(share)):
+    uniform = variant.get("allocation", "uniform") == "uniform"
+    if (kept != "n" or uniform) and share != (int(kept) if kept.isdecimal() else round(share)):
         yield message(
             f"{place}: sparsity {float(sparsity)} with the pattern {variant['pattern']}",
             f"a sparsity of 1 - N/{of}",
             "Correct the sparsity of the experiment or the pattern of the variant.",
         )
-    if kept != "n" and variant.get("allocation") == "ecoflap":
+    if kept != "n" and not uniform:
         yield message(
-            f"{place}: allocation ecoflap with the pattern {variant['pattern']}",
+            f"{place}: allocation {variant['allocation']} with the pattern {variant['pattern']}",
             f"n:{of}, so that each group gets an N of its own",
             f"Set pattern: n:{of}, or allocation: uniform.",
         )

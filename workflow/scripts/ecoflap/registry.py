@@ -87,7 +87,16 @@ CRITERIA = Registry("criterion", "ecoflap.criteria", ("magnitude", "wanda", "spa
 SCORES = Registry(
     "score",
     "ecoflap.scores",
-    ("zeroth", "gradnorm", "first", "fisher", "magnitude", "local-wanda", "local-sparsegpt"),
+    (
+        "zeroth",
+        "gradnorm",
+        "first",
+        "fisher",
+        "magnitude",
+        "local-wanda",
+        "local-sparsegpt",
+        "outliers",
+    ),
 )
 DATASETS = Registry("data set", "ecoflap.data", ("scenes", "easy-vqa", "wikitext-2"))
 ADAPTERS = Registry("model family", "ecoflap.models", ("blip2", "clip", "causal-lm"))

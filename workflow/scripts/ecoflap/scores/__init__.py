@@ -31,8 +31,8 @@ def score(
     Args:
         model: What `ecoflap.load` returned.
         batches: Dicts of tensors that the model's forward takes, labels included.
-        estimator: ``gradnorm``, ``zeroth``, ``first``, ``fisher``, ``magnitude``, ``local-wanda``
-            or ``local-sparsegpt``.
+        estimator: ``gradnorm``, ``zeroth``, ``first``, ``fisher``, ``magnitude``, ``local-wanda``,
+            ``local-sparsegpt`` or ``outliers`` (for the allocation ``owl``).
         seed: Seeds the noise of ``zeroth``, together with matrix, batch and draw.
         **settings: Settings of the estimator: ``zeroth`` takes ``draws`` and ``epsilon``.
 
