@@ -75,8 +75,7 @@ def pretrain_vision(
 ) -> float:
     """Train features to tell the content of their part of the picture and what lies beside it.
 
-    The sides put what a relation needs into the features of one thing; even so relations are the
-    last that the language model learns.
+    The sides put what a relation needs into the features of one thing.
 
     Args:
         encode: Pixels -> patch features [B, 64, D] and cell features [B, 9, D], read from all
