@@ -138,3 +138,21 @@ def test_allocation_needs_no_torch():
     code = "import sys, ecoflap.allocation; sys.exit('torch' in sys.modules)"
     path = allocation.__file__.rpartition("/ecoflap/")[0]
     assert subprocess.run([sys.executable, "-c", code], cwd=path, check=False).returncode == 0
+
+
+def test_n_of_m_under_owl_and_uniform():
+    blocks = pd.DataFrame({"tower": "t", "block": range(3), "name": list("abc"), "n_weights": 800})
+    plan = allocation.allocate(blocks.assign(score=[8, 0, 4]), sparsity="0.5", method="owl", of=16)
+    # Shares of 0.58, 0.42, 0.5: 9.28, 6.72 and 8 of 16; the one left over goes to the second.
+    assert plan["keep"].tolist() == [450, 350, 400]
+    plan = allocation.allocate(blocks, sparsity="0.5", method="uniform", of=4)
+    assert plan["keep"].tolist() == [400] * 3
+    with pytest.raises(AllocationError, match=r"sparsity 0\.3 with the same N:4"):
+        allocation.allocate(blocks, sparsity="0.3", method="uniform", of=4)
+    with pytest.raises(AllocationError, match="800 weights with N:7"):
+        allocation.allocate(blocks.assign(score=1.0), sparsity="0.5", of=7)
+
+
+def test_owl_without_outliers_names_the_groups():
+    with pytest.raises(AllocationError, match="all scores are zero, from vision/v.0"):
+        allocation.allocate(table().assign(score=0.0), sparsity="0.5", method="owl")

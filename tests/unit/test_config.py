@@ -84,7 +84,7 @@ BAD = [
     ("variants/ecoflap-zeroth/max_sparsity", "0.4", "p_max.* is below 0.5", "Raise"),
     ("variants/ecoflap-zeroth/max_sparsity", 0.6, "type string", "p_max"),
     ("variants/ecoflap-zeroth/max_sparsity", "1.2", "max_sparsity", "p_max"),
-    ("variants/wanda/max_sparsity", "+0.1", "without the allocation ecoflap", "Remove"),
+    ("variants/wanda/max_sparsity", "+0.1", "max_sparsity with the allocation uniform", "Remove"),
     ("variants/global-magnitude/group", "row", "global-magnitude with", "Remove"),
     ("variants/wanda/calibration", "wikitext-2", "format text-windows", "prefix-target"),
     ("scores/gradnorm/epsilon", 0.1, "epsilon with gradnorm", "zeroth only"),
@@ -134,6 +134,7 @@ BAD = [
     ("calibrations/scenes-captions/window", 12, "a window", "text-windows"),
     ("variants/magnitude/group", "row", "group. Allowed: group with", "Remove group"),
     ("variants/wanda/pattern", "2-4", "'2-4'", "2:4"),
+    ("variants/wanda/pattern", yaml.safe_load("2:4"), "124", 'quoted N:M such as "2:4"'),
     ("variants/wanda/pattern", "1:4", "sparsity 0.5 with the pattern 1:4", "1 - N/4"),
     ("variants/ecoflap-first/pattern", "2:4", "ecoflap with the pattern 2:4", "Set pattern: n:4"),
     ("variants/wanda/pattern", "n:7", "sparsity 0.5 with the pattern n:7", "1 - N/7"),
@@ -177,6 +178,13 @@ def test_defaults_are_filled_in():
     config = checked()
     assert config["models"]["demo-blip2"]["dtype"] == "float32"
     assert config["models"]["demo-blip2"]["batch_size"] == 32
+
+
+def test_only_scores_of_a_loss_need_two_samples_for_a_contrastive_model():
+    config = shipped()
+    change(config, "scores/first/estimator", "local-wanda")
+    change(config, "variants/ecoflap-wanda/score", "first")
+    configuration.check(config, SCHEMAS)
 
 
 def test_checking_twice_changes_nothing():

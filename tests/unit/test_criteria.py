@@ -142,6 +142,12 @@ def test_sparsegpt_with_n_of_m_against_dense_inverses():
     assert torch.allclose(pruned.double(), w.masked_fill(expected, 0), atol=1e-4)
 
 
+def test_sparsegpt_with_groups_wider_than_its_blocks_of_columns():
+    weight, inputs = matrices(n_out=3, n_in=512, tokens=700)
+    _, mask = prune_matrix(weight, inputs, sparsity=0.5, criterion="sparsegpt", pattern="128:256")
+    assert (mask.reshape(3, 2, 256).sum(-1) == 128).all()
+
+
 @pytest.mark.parametrize(
     ("pattern", "sparsity", "said"),
     [

@@ -184,3 +184,26 @@ def test_nan_in_weights_names_the_matrix():
     matrix.module.weight.data[0, 0] = float("nan")
     with pytest.raises(PruningError, match=matrix.name):
         ecoflap.prune(model, [], plan_for(model), criterion="magnitude")
+
+
+def test_mixed_n_of_m_from_scores_to_masks(family):
+    model = family()
+    batches = tiny.batches(model)
+    scores = ecoflap.score(model, batches, estimator="magnitude")
+    scores["score"] *= range(1, len(scores) + 1)  # a model this small has blocks all alike
+    plan = ecoflap.allocate(scores, sparsity="0.5", max_sparsity="0.75", of=8)
+    report = ecoflap.prune(model, batches, plan, criterion="wanda", pattern="n:8")
+    assert report["achieved_sparsity"].to_numpy() == pytest.approx(report["sparsity"].to_numpy())
+    assert report["sparsity"].nunique() > 1
+    for matrix, sparsity in zip(model.matrices(), plan["sparsity"], strict=True):
+        groups = matrix.module.weight.detach().reshape(-1, 8)
+        assert ((groups == 0).sum(-1) == round(8 * sparsity)).all()
+
+
+def test_a_plan_that_a_pattern_cannot_follow_is_told_before_anything_changes(family):
+    model = family()
+    before = [matrix.module.weight.detach().clone() for matrix in model.matrices()]
+    with pytest.raises(PruningError, match=r"sparsity 0\.\d+ with the pattern 2:4"):
+        ecoflap.prune(model, tiny.batches(model), plan_for(model, "0.4"), pattern="2:4")
+    for matrix, weight in zip(model.matrices(), before, strict=True):
+        assert torch.equal(matrix.module.weight, weight)

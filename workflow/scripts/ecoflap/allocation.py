@@ -135,7 +135,7 @@ def _checked(
             message(
                 f"all scores are zero, from {names[0]} to {names[-1]}",
                 "at least one positive score",
-                "No loss depends on these weights: check that the model is the one calibrated.",
+                "Check model and calibration data, or use the allocation uniform.",
             )
         )
     return score / score.max(), size, names
@@ -207,12 +207,7 @@ def uniform(sizes: Sequence[int], sparsity: str | float) -> list[int]:
 
 
 def n_of_m(
-    kept: Sequence[int],
-    n_weights: Sequence[int],
-    group: np.ndarray,
-    total: int,
-    of: int,
-    max_sparsity: str | float,
+    kept: Sequence[int], n_weights: Sequence[int], group: np.ndarray, total: int, of: int
 ) -> list[int]:
     """Rounds what groups keep to N of each M weights, with one N for each group.
 
@@ -222,44 +217,28 @@ def n_of_m(
         group: The group of each matrix.
         total: The weights that may stay in all.
         of: M.
-        max_sparsity: Largest fraction that a group may lose.
 
     Returns:
-        The weights kept per group, at most ``total`` in all: first the N below each, then one
-        more by largest remainder while the total allows it.
+        The weights kept per group, at most ``total`` in all: the N below each group's share,
+        then the N above it by largest remainder while the total allows it.
 
     Raises:
-        AllocationError: if M does not divide a matrix, or the largest sparsity leaves no room.
+        AllocationError: if M does not divide a matrix.
     """
-    if any(int(n) % of for n in n_weights):
-        odd = next(int(n) for n in n_weights if int(n) % of)
+    odd = [int(n) for n in n_weights if int(n) % of]
+    if odd:
         raise AllocationError(
-            message(f"a matrix of {odd} weights with N:{of}", f"multiples of {of}", "Change M.")
+            message(f"a matrix of {odd[0]} weights with N:{of}", f"multiples of {of}", "Change M.")
         )
     sizes = np.bincount(group, weights=n_weights).astype(np.int64)
     share = of * np.asarray(kept) / sizes
-    lower = -(-(1 - exact(max_sparsity)) * of // 1)
-    n = np.maximum(np.floor(share + 1e-9).astype(np.int64), int(lower))
+    n = np.floor(share + 1e-9).astype(np.int64)
     unit = sizes // of
     left = total - int((n * unit).sum())
-    if left < 0:
-        raise AllocationError(
-            message(
-                f"max_sparsity (p_max) {max_sparsity} keeps at least {int(lower)} of {of} weights, "
-                "which is above the budget",
-                f"a max_sparsity of k/{of} that is at least the sparsity",
-                "Raise max_sparsity.",
-            )
-        )
-    order = np.lexsort((np.arange(len(n)), n - share))
-    grown = True
-    while grown:
-        grown = False
-        for index in order:
-            if n[index] < of and unit[index] <= left:
-                n[index] += 1
-                left -= int(unit[index])
-                grown = True
+    for index in np.lexsort((np.arange(len(n)), n - share)):
+        if n[index] + 1e-9 < share[index] and unit[index] <= left:
+            n[index] += 1
+            left -= int(unit[index])
     return [int(value) for value in n * unit]
 
 
@@ -279,17 +258,18 @@ def allocate(
         scores: One row per matrix with the columns tower, block, name, n_weights and (unless the
             method is ``uniform``) score.
         sparsity: Fraction of all these weights to remove.
-        max_sparsity: Largest sparsity of a group; p + 0.1 by default, as in the paper.
+        max_sparsity: Largest sparsity of a group (``ecoflap`` only); p + 0.1 by default, as in
+            the paper. With ``of`` it is kept to within 1 / M.
         method: ``ecoflap`` (Equation 3), ``owl`` (see `outlier_weighted`) or ``uniform``.
         granularity: What gets a sparsity of its own: ``matrix``, ``block`` or ``tower``.
         reduction: A group's score is the ``sum`` over its matrices or the ``mean`` per weight
-            (published runs: sum, FlanT5 alone: mean).
+            (``ecoflap`` only; published runs: sum, FlanT5 alone: mean).
         of: M of an N:M pattern; every group then keeps N of each M weights, with the N that
             comes nearest and a total of at most the budget.
 
     Returns:
-        The rows of ``scores`` with ``keep`` (weights that stay, summing to the exact budget) and
-        ``sparsity`` per matrix, and ``group_sparsity``.
+        The rows of ``scores`` with ``keep`` (weights that stay: in all the exact budget, with
+        ``of`` at most that) and ``sparsity`` per matrix, and ``group_sparsity``.
 
     Raises:
         AllocationError: for unknown names and for what `budgets` refuses.
@@ -307,8 +287,15 @@ def allocate(
     sizes = np.bincount(group, weights=plan["n_weights"]).astype(np.int64)
     kept = METHODS[method](plan, group, sizes, sparsity, max_sparsity, granularity, reduction)
     if of is not None:
-        ceiling = {"ecoflap": max_sparsity, "uniform": sparsity}.get(method, "0.9999")
-        kept = n_of_m(kept, plan["n_weights"], group, budget(sizes, sparsity), of, ceiling)
+        if method == "uniform" and ((1 - exact(sparsity)) * of).denominator > 1:
+            raise AllocationError(
+                message(
+                    f"sparsity {sparsity} with the same N:{of} everywhere",
+                    f"a sparsity of 1 - N/{of}",
+                    "Correct the sparsity, or use an allocation with an N for each group.",
+                )
+            )
+        kept = n_of_m(kept, plan["n_weights"], group, budget(sizes, sparsity), of)
     plan["keep"] = _split(plan["n_weights"].to_numpy(), group, kept)
     plan["sparsity"] = 1 - plan["keep"] / plan["n_weights"]
     plan["group_sparsity"] = (1 - np.asarray(kept) / sizes)[group]
@@ -322,7 +309,11 @@ def default_max_sparsity(sparsity: str | float, margin: str | float = "0.1") -> 
 
 
 def outlier_weighted(
-    ratios: Sequence[float], sizes: Sequence[int], sparsity: str | float
+    ratios: Sequence[float],
+    sizes: Sequence[int],
+    sparsity: str | float,
+    *,
+    names: Sequence[str] | None = None,
 ) -> list[int]:
     """Keeps more where there are more outliers (OWL, Yin et al. 2023).
 
@@ -333,6 +324,7 @@ def outlier_weighted(
         ratios: Share of outliers per group, finite, not negative, not all zero.
         sizes: Weights per group.
         sparsity: Fraction p of all weights to remove.
+        names: Names of the groups for messages.
 
     Returns:
         The weights kept per group.
@@ -341,7 +333,7 @@ def outlier_weighted(
         AllocationError: for ratios without a meaning, and where a group would keep less than
             nothing or more than it has.
     """
-    ratio, size, _ = _checked(ratios, sizes, None)
+    ratio, size, _ = _checked(ratios, sizes, names)
     spread = ratio.max() - ratio.min()
     d = 2 * OWL_LAMBDA * (ratio - ratio.min()) / (spread if spread > 0 else 1)
     share = float(1 - exact(sparsity)) + d - np.average(d, weights=size)
@@ -362,8 +354,8 @@ def _ecoflap(plan, group, sizes, sparsity, max_sparsity, granularity, reduction)
 
 
 def _owl(plan, group, sizes, sparsity, max_sparsity, granularity, reduction) -> list[int]:
-    ratios, _ = _group_scores(plan, group, sizes, granularity, "mean")
-    return outlier_weighted(ratios, sizes, sparsity)
+    ratios, names = _group_scores(plan, group, sizes, granularity, "mean")
+    return outlier_weighted(ratios, sizes, sparsity, names=names)
 
 
 def _group_scores(plan, group, sizes, granularity, reduction) -> tuple[np.ndarray, list[str]]:

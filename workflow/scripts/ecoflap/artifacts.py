@@ -1,8 +1,9 @@
 """Reads and writes every artifact. The only module that knows file formats.
 
 Each artifact carries a header (schema version, kind, the path it was written to, provenance),
-so a file that was copied into another's place is found. Writing is atomic: a temporary file
-beside the target, flushed to the disk, then renamed. Nothing here reads or writes pickle.
+so a file of ``results`` that was copied into another's place is found. Writing is atomic: a
+temporary file beside the target, flushed to the disk, then renamed. Nothing here reads or writes
+pickle.
 """
 
 import hashlib
@@ -17,7 +18,8 @@ import numpy as np
 from ecoflap import runtime
 from ecoflap.errors import ArtifactError, message
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+RESULTS = "results"
 HEADER = "ecoflap"
 
 
@@ -87,7 +89,7 @@ class _Atomic:
 
 
 def _placed(head: Mapping, path: Path | str) -> dict:
-    return {**head, "file": str(path)}
+    return {**head, "file": os.path.normpath(path)}
 
 
 def _check(head: Any, path: Path, kind: str) -> dict:
@@ -104,11 +106,11 @@ def _check(head: Any, path: Path, kind: str) -> dict:
                 "Delete the file and run its rule again.",
             )
         )
-    written = Path(str(head.get("file"))).parts
-    if path.absolute().parts[-len(written) :] != written:
+    folder, *place = Path(head["file"]).parts
+    if folder == RESULTS and list(path.absolute().parts[-len(place) :]) != place:
         raise ArtifactError(
             message(
-                f"{path} was written as {head.get('file')} and copied here",
+                f"{path} was written as {head['file']} and copied here",
                 "the file that its own rule wrote",
                 "Delete the file and run its rule again.",
             )

@@ -8,7 +8,15 @@ from string import Formatter
 
 from ecoflap.allocation import exact
 from ecoflap.errors import AllocationError, message
-from ecoflap.registry import CRITERIA, DATASETS, FAMILIES, SCORES, VIEWS, unknown
+from ecoflap.registry import (
+    CRITERIA,
+    DATASETS,
+    FAMILIES,
+    LOSS_SCORES,
+    SCORES,
+    VIEWS,
+    unknown,
+)
 from ecoflap.targets import (
     calibration_of,
     max_sparsity,
@@ -194,11 +202,15 @@ def _variant_problems(place: str, config: Mapping, variant: Mapping) -> Iterator
         yield from _missing(place, "score", [variant["score"]], config["scores"])
     if "calibration" in variant:
         yield from _missing(place, "calibration", [variant["calibration"]], config["calibrations"])
-    for key in ("max_sparsity", "granularity", "reduction"):
-        if key in variant and allocation != "ecoflap":
+    for key, allowed in (
+        ("max_sparsity", ["ecoflap"]),
+        ("granularity", ["ecoflap", "owl"]),
+        ("reduction", ["ecoflap"]),
+    ):
+        if key in variant and allocation not in allowed:
             yield message(
-                f"{place}: {key} without the allocation ecoflap",
-                "allocation: ecoflap",
+                f"{place}: {key} with the allocation {allocation}",
+                f"{key} with {' and '.join(allowed)}",
                 f"Remove {key}.",
             )
     if variant["criterion"] == "global-magnitude" and len(variant) > 2:
@@ -280,6 +292,7 @@ def _score_problems(
     wanted, size = (config["scores"][score][key] for key in ("samples", "batch_size"))
     stored = config["calibrations"][calibration]["samples"]
     contrastive = config["calibrations"][calibration]["format"] == "image-caption"
+    contrastive &= config["scores"][score]["estimator"] in LOSS_SCORES
     if contrastive and (size == 1 or wanted % size == 1):
         yield message(
             f"{place}: score '{score}' has a batch of one sample ({wanted} in batches of {size})",

@@ -98,6 +98,7 @@ SCORES = Registry(
         "outliers",
     ),
 )
+LOSS_SCORES = ("zeroth", "gradnorm", "first", "fisher")  # the others look at no loss
 DATASETS = Registry("data set", "ecoflap.data", ("scenes", "easy-vqa", "wikitext-2"))
 ADAPTERS = Registry("model family", "ecoflap.models", ("blip2", "clip", "causal-lm"))
 FAMILIES = {

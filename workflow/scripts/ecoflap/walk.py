@@ -50,6 +50,15 @@ class Walk:
         for number, batch in enumerate(self.batches):
             with _Observer(self.model, block, batch, self.criterion.statistics, sums):
                 self.before.append(self._run(number, block).outputs)
+        idle = [matrix.name for matrix in block.matrices if matrix.name not in sums]
+        if idle:
+            raise PruningError(
+                message(
+                    f"the model never runs {idle[0]} on these batches",
+                    "batches that reach every matrix of a block",
+                    "Pass batches with all inputs of the model.",
+                )
+            )
         return sums
 
     @torch.no_grad()

@@ -63,7 +63,8 @@ def prune(
     upper = _inverse_factor(statistics, dead)
     mask = torch.zeros_like(w, dtype=torch.bool)
     removed = 0
-    width = BLOCK_SIZE - BLOCK_SIZE % (selection.of or 1)
+    of = selection.of or 1
+    width = max(of, BLOCK_SIZE - BLOCK_SIZE % of)
     for start in range(0, n_in, width):
         end = min(start + width, n_in)
         factor = upper[start:end, start:end]

@@ -52,6 +52,15 @@ def score(
         raise PruningError(message("no calibration batch", "at least one", "Pass batches."))
     values = module.compute(model, batches, seed=seed, **{**module.SETTINGS, **settings})
     frame = matrix_table(model)
+    missing = [name for name in frame["name"] if name not in values]
+    if missing:
+        raise PruningError(
+            message(
+                f"the model never runs {missing[0]} on these batches ({len(missing)} in all)",
+                "batches that reach every block",
+                "Pass batches with all inputs of the model.",
+            )
+        )
     frame["score"] = [float(values[name]) for name in frame["name"]]
     frame["draws"] = int(settings.get("draws", module.SETTINGS.get("draws", 0)))
     bad = frame[~frame["score"].map(lambda value: 0 <= value < float("inf"))]

@@ -42,11 +42,9 @@ def mean_over_batches(
     """
     names = {matrix.module.weight: matrix.name for matrix in model.matrices()}
     totals = dict.fromkeys(names.values(), 0.0)
-    scale = LARGEST_SCALE if torch.float16 in {weight.dtype for weight in names} else 1.0
     with _only(model, names), checkpointed(model.block_modules()), torch.enable_grad():
         for batch in tqdm(batches, desc=label, unit="batch", disable=None):
-            scale, values = _one_batch(model, batch, names, reduce, scale)
-            for name, value in values.items():
+            for name, value in _one_batch(model, batch, names, reduce).items():
                 totals[name] += value
     return {name: total / len(batches) for name, total in totals.items()}
 
@@ -70,23 +68,22 @@ def _one_batch(
     batch: Mapping[str, torch.Tensor],
     names: Mapping[torch.nn.Parameter, str],
     reduce: Reduce,
-    scale: float,
-) -> tuple[float, dict[str, float]]:
+) -> dict[str, float]:
     """Reduces the gradients of one batch; in float16 those of a scaled loss.
 
-    Small gradients vanish in float16. The loss is multiplied by the largest power of two for
-    which no gradient overflows, and the gradients are divided by it in float32.
+    Small gradients vanish in float16. The loss is multiplied by the largest power of two, at most
+    2^15, for which no gradient overflows, and the gradients are divided by it in float32.
 
     Args:
         model: The model, with gradients for the wanted weights only.
         batch: One batch.
         names: The wanted weights.
         reduce: What to make of each gradient.
-        scale: The power of two to begin with.
 
     Returns:
-        The power of two that was used, and the reduced value by matrix name.
+        The reduced value by matrix name.
     """
+    scale = LARGEST_SCALE if torch.float16 in {weight.dtype for weight in names} else 1.0
     values: dict[str, float] = {}
     overflown: list[torch.nn.Parameter] = []
 
@@ -106,7 +103,7 @@ def _one_batch(
             loss = loss.to(torch.promote_types(loss.dtype, torch.float32))
             (loss * scale).backward()
             if not overflown:
-                return scale, dict.fromkeys(names.values(), 0.0) | values
+                return dict.fromkeys(names.values(), 0.0) | values
             weight = overflown.pop()
             if weight.dtype != torch.float16 or scale <= SMALLEST_SCALE:
                 raise _not_finite(f"the gradient of {names[weight]} is not finite")
