@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+import tiny
 import torch
 from ecoflap import data, models
 from transformers import AutoProcessor, Blip2ForConditionalGeneration
@@ -68,3 +69,12 @@ def test_saved_models_load_with_plain_transformers(blip2, tmp_path):
     for name, tensor in blip2.module.state_dict().items():
         assert torch.equal(again.state_dict()[name], tensor), name
     AutoProcessor.from_pretrained(tmp_path)
+
+
+def test_negative_log_likelihood_is_the_loss_that_transformers_computes():
+    model = tiny.llama_model()
+    tokens = torch.randint(0, tiny.VOCABULARY, (3, 9), generator=torch.Generator().manual_seed(1))
+    found = model.negative_log_likelihood(tokens)
+    for row, value in zip(tokens, found, strict=True):
+        mean = model.module(input_ids=row[None], labels=row[None]).loss.item()
+        assert value.item() == pytest.approx(8 * mean, rel=1e-5)
