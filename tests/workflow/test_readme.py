@@ -55,7 +55,9 @@ def test_the_example_of_the_config_readme_builds_its_dag(project):
 
 def test_the_make_targets_of_the_readme_exist():
     makefile = (ROOT / "Makefile").read_text()
-    for target in set(re.findall(r"\bmake ([a-z]+)", README)):
+    targets = set(re.findall(r"(?:^|`)make ([a-z]+)", README, re.M))
+    assert {"demo", "test"} <= targets
+    for target in targets:
         assert re.search(rf"^{target}:", makefile, re.M), target
 
 
