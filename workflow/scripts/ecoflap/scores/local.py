@@ -15,7 +15,11 @@ if TYPE_CHECKING:
 
 @torch.no_grad()
 def mean_metric(
-    model: "Model", batches: Sequence[Mapping[str, torch.Tensor]], criterion: ModuleType
+    model: "Model",
+    batches: Sequence[Mapping[str, torch.Tensor]],
+    *,
+    seed: int,
+    criterion: ModuleType,
 ) -> dict[str, float]:
     """Returns the mean over each matrix of a criterion's metric on the dense model.
 
@@ -24,6 +28,7 @@ def mean_metric(
     Args:
         model: The model, not changed.
         batches: Calibration batches on the model's device.
+        seed: Not used: nothing here is random.
         criterion: A module of `ecoflap.criteria` with a ``metric``.
 
     Returns:
