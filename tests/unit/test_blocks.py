@@ -4,6 +4,7 @@ import pytest
 import tiny
 import torch
 from ecoflap import blocks
+from ecoflap.errors import ModelError
 
 
 @pytest.fixture(params=tiny.MODELS)
@@ -116,3 +117,52 @@ def test_checkpointed_gradients_equal_plain_ones(model):
     with blocks.checkpointed(model.block_modules()):
         streamed = torch.autograd.grad(model.loss(batch), weights)
     assert all(torch.equal(a, b) for a, b in zip(plain, streamed, strict=True))
+
+
+def test_replays_of_what_is_needed_equal_full_forwards(model):
+    """Outputs that the survey calls unread are freed; the loss must not notice."""
+    (batch,) = tiny.batches(model, 1)
+    calls, needed = blocks.survey(model.block_modules(), lambda: model.loss(batch))
+    _, full = record(model, batch)
+    assert calls.calls == full.calls
+    assert len(needed) < len(full.calls)
+    for position in range(1, len(full.calls)):
+        with torch.no_grad():
+            loss, _ = blocks.run(
+                model.block_modules(),
+                lambda: model.loss(batch),
+                trace=full.cut(position, needed),
+                start=position,
+            )
+        assert torch.equal(loss, model.loss(batch))
+
+
+class Summing(torch.nn.Module):
+    """Reads the first block's output again at the end, but only if asked to."""
+
+    def __init__(self):
+        super().__init__()
+        self.blocks = torch.nn.ModuleList(torch.nn.Linear(3, 3) for _ in range(4))
+
+    def forward(self, x, again):
+        """Runs the blocks."""
+        outputs = [x]
+        for block in self.blocks:
+            outputs.append(block(outputs[-1]))
+        return (outputs[-1] + outputs[1] if again else outputs[-1]).sum()
+
+
+def test_an_output_that_the_model_reads_later_is_needed():
+    model, x = Summing(), torch.ones(2, 3)
+    assert blocks.survey(model.blocks, lambda: model(x, True))[1] == {0, 3}
+    assert blocks.survey(model.blocks, lambda: model(x, False))[1] == {3}
+
+
+def test_reading_what_was_freed_is_an_error_not_a_wrong_number():
+    model, x = Summing(), torch.ones(2, 3)
+    _, needed = blocks.survey(model.blocks, lambda: model(x, False))
+    with torch.no_grad():
+        _, trace = blocks.run(model.blocks, lambda: model(x, True))
+        trace = trace.cut(3, needed)
+        with pytest.raises(ModelError, match="did not read on the first batch"):
+            blocks.run(model.blocks, lambda: model(x, True), trace=trace, start=3)

@@ -1,4 +1,4 @@
-"""The block walk against plain forwards with hooks; global magnitude against a sort."""
+"""The block walk against plain forwards with hooks."""
 
 import ecoflap
 import pytest
@@ -118,27 +118,6 @@ def test_never_pruned_parts_stay(family):
     ecoflap.prune(model, tiny.batches(model), plan_for(model), criterion="sparsegpt")
     changed = {n for n, p in model.module.named_parameters() if not torch.equal(p, before[n])}
     assert changed == prunable
-
-
-@pytest.mark.parametrize("sparsity", ["0.3", "0.5", "0.77"])
-def test_global_magnitude_is_one_sort_of_all_absolute_weights(family, sparsity):
-    model = family()
-    values = torch.cat([m.module.weight.detach().abs().flatten() for m in model.matrices()])
-    removed = len(values) - round((1 - float(sparsity)) * len(values))
-    expected = torch.zeros(len(values), dtype=torch.bool)
-    expected[values.argsort()[:removed]] = True
-    pruning.prune_global_magnitude(model, sparsity)
-    after = torch.cat([m.module.weight.detach().flatten() for m in model.matrices()])
-    assert torch.equal(after == 0, expected)
-
-
-def test_global_magnitude_is_exact_with_ties():
-    model = tiny.llama_model()
-    for matrix in model.matrices():
-        matrix.module.weight.data.sign_()
-    report = pruning.prune_global_magnitude(model, "0.5")
-    removed = (report["achieved_sparsity"] * report["n_weights"]).sum()
-    assert removed == report["n_weights"].sum() / 2
 
 
 @pytest.mark.parametrize("criterion", ["wanda", "sparsegpt"])

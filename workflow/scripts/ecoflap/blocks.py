@@ -5,16 +5,24 @@ still computes every argument of every block (T5's position bias, cross-attentio
 rotary embeddings, masks), so nothing here knows an architecture.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+import weakref
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.checkpoint import checkpoint
 
 from ecoflap.errors import ModelError, message
+
+Around = Callable[[int], AbstractContextManager]
+
+
+def _nothing(block: int) -> AbstractContextManager:
+    return nullcontext()
 
 
 @dataclass
@@ -23,7 +31,7 @@ class Trace:
 
     Attributes:
         calls: Index of the block of each call.
-        outputs: Its detached output, nested as the block returned it; None where it was not kept.
+        outputs: Its output, nested as the block returned it; None where it was not kept.
     """
 
     calls: list[int] = field(default_factory=list)
@@ -41,12 +49,69 @@ class Trace:
         """Returns the blocks in the order in which they run first."""
         return list(dict.fromkeys(self.calls))
 
+    def cut(self, start: int, needed: Collection[int]) -> "Trace":
+        """Returns the part that a run from a position on reads; all else can be freed.
+
+        Args:
+            start: Position of the first call that will run.
+            needed: What `survey` found.
+        """
+        outputs = [
+            output if position in needed or position == start - 1 else _map(output, _Unread.like)
+            for position, output in enumerate(self.outputs[:start])
+        ]
+        return Trace(self.calls[:start], outputs)
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where the outputs of blocks wait until they are replayed.
+
+    Attributes:
+        device: Where the model computes.
+        put: Moves an output (detached) to where it waits.
+    """
+
+    device: torch.device
+    put: Callable[[torch.Tensor], torch.Tensor] = torch.Tensor.detach
+
+    def get(self, kept: torch.Tensor) -> torch.Tensor:
+        """Returns a copy on the device: the model may write into what it gets."""
+        return kept if isinstance(kept, _Unread) else kept.to(self.device, copy=True)
+
 
 class _Stop(Exception):
     """Ends a forward after the block of interest."""
 
 
-def _map(value: Any, function: Callable[[torch.Tensor], torch.Tensor]) -> Any:
+class _Unread(torch.Tensor):
+    """Stands for an output that nothing but the next block reads: a shape without values."""
+
+    __torch_function__ = torch._C._disabled_torch_function_impl
+
+    @classmethod
+    def like(cls, tensor: torch.Tensor) -> "_Unread":
+        """Returns a stand-in with the shape, dtype and device of a tensor."""
+        if isinstance(tensor, cls):
+            return tensor
+        return torch.Tensor._make_wrapper_subclass(
+            cls, tensor.shape, dtype=tensor.dtype, device=tensor.device
+        )
+
+    @classmethod
+    def __torch_dispatch__(cls, function, types, args=(), kwargs=None):
+        """Refuses every operation: its result would be made of nothing."""
+        raise ModelError(
+            message(
+                f"the model reads an earlier block's output ({function}) that it did not read on "
+                "the first batch",
+                "batches that the model treats alike",
+                "Pass batches with the same inputs (images, padding) in each.",
+            )
+        )
+
+
+def _map(value: Any, function: Callable[[torch.Tensor], Any]) -> Any:
     """Applies a function to every tensor of a nested output."""
     if isinstance(value, torch.Tensor):
         return function(value)
@@ -57,6 +122,17 @@ def _map(value: Any, function: Callable[[torch.Tensor], torch.Tensor]) -> Any:
         items = [_map(item, function) for item in value]
         return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)
     return value
+
+
+def _leaves(value: Any) -> Iterator[torch.Tensor]:
+    """Yields every tensor of a nested value."""
+    if isinstance(value, torch.Tensor):
+        yield value
+    elif isinstance(value, Mapping):
+        yield from _leaves(list(value.values()))
+    elif isinstance(value, tuple | list):
+        for item in value:
+            yield from _leaves(item)
 
 
 @contextmanager
@@ -79,11 +155,27 @@ def _patched(blocks: Sequence[nn.Module], wrap: Callable) -> Iterator[None]:
 
 
 @contextmanager
-def checkpointed(blocks: Sequence[nn.Module]) -> Iterator[None]:
-    """Keeps only the inputs of each block for the backward, which computes it again."""
+def checkpointed(
+    blocks: Sequence[nn.Module],
+    around: Around = _nothing,
+    called: Callable[[int], Any] = _nothing,
+) -> Iterator[None]:
+    """Keeps only the inputs of each block for the backward, which computes it again.
+
+    Args:
+        blocks: The model's blocks.
+        around: Entered around each block's forward, the second one in the backward too.
+        called: Told of each call by the model, not of those in the backward.
+    """
 
     def wrap(index: int, forward: Callable, args: tuple, kwargs: dict) -> Any:
-        return checkpoint(forward, *args, use_reentrant=False, **kwargs)
+        called(index)
+
+        def body(*args: Any, **kwargs: Any) -> Any:
+            with around(index):
+                return forward(*args, **kwargs)
+
+        return checkpoint(body, *args, use_reentrant=False, **kwargs)
 
     with _patched(blocks, wrap):
         yield
@@ -97,6 +189,8 @@ def run(
     start: int = 0,
     stop: int | None = None,
     keep: Callable[[int], bool] = lambda block: True,
+    around: Around = _nothing,
+    places: Places | None = None,
 ) -> tuple[Any, Trace]:
     """Runs a forward, replaying what is known and keeping what is new.
 
@@ -107,6 +201,8 @@ def run(
         start: Calls before this position return the trace's outputs instead of running.
         stop: The forward ends after the call at this position; None runs it to its end.
         keep: Tells whether the new output of a block is worth keeping.
+        around: Entered around the forward of each block that runs.
+        places: Where outputs are kept; on the blocks' device by default.
 
     Returns:
         What ``forward`` returned (None after a stop), and the trace of this run.
@@ -115,6 +211,7 @@ def run(
         ModelError: if the model calls its blocks in another order than in the trace.
     """
     new = Trace()
+    places = places or Places(next(blocks[0].parameters()).device)
 
     def wrap(index: int, block_forward: Callable, args: tuple, kwargs: dict) -> Any:
         position = len(new.calls)
@@ -130,10 +227,11 @@ def run(
                 )
             kept = trace.outputs[position]
             new.outputs.append(kept)
-            output = _map(kept, torch.Tensor.clone)  # the model may write into what it gets
+            output = _map(kept, places.get)
         else:
-            output = block_forward(*args, **kwargs)
-            new.outputs.append(_map(output, torch.Tensor.detach) if keep(index) else None)
+            with around(index):
+                output = block_forward(*args, **kwargs)
+            new.outputs.append(_map(output, places.put) if keep(index) else None)
         if position == stop:
             raise _Stop
         return output
@@ -143,3 +241,83 @@ def run(
             return forward(), new
         except _Stop:
             return None, new
+
+
+def survey(
+    blocks: Sequence[nn.Module], forward: Callable[[], Any], around: Around = _nothing
+) -> tuple[Trace, frozenset[int]]:
+    """Finds out, with one forward, in which order blocks run and which outputs are read later.
+
+    Most outputs are read by the next call alone, so a replay that starts after that call never
+    looks at them. Others are read by the model's code between blocks (an encoder's last output,
+    features taken from the middle of a tower) or by a block further on.
+
+    Args:
+        blocks: The model's blocks.
+        forward: Calls the model on one batch.
+        around: Entered around each block's forward.
+
+    Returns:
+        The calls, without outputs, and the positions whose outputs something else than the next
+        call reads.
+    """
+    trace, watcher = Trace(), _Watcher()
+
+    def wrap(index: int, block_forward: Callable, args: tuple, kwargs: dict) -> Any:
+        position = len(trace.calls)
+        trace.calls.append(index)
+        trace.outputs.append(None)
+        watcher.read((args, kwargs), unless=position - 1)
+        with watcher.paused(), around(index):
+            output = block_forward(*args, **kwargs)
+        watcher.own(output, position)
+        return output
+
+    with torch.no_grad(), _patched(blocks, wrap), watcher:
+        forward()
+    return trace, frozenset(watcher.needed)
+
+
+class _Watcher(TorchDispatchMode):
+    """Notes which outputs of blocks are read by operations outside of blocks."""
+
+    def __init__(self):
+        super().__init__()
+        self.owners: dict[int, tuple[weakref.ref, int]] = {}
+        self.needed: set[int] = set()
+        self.inside = False
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Ignores what happens inside a block."""
+        self.inside = True
+        try:
+            yield
+        finally:
+            self.inside = False
+
+    def own(self, output: Any, position: int) -> None:
+        """Remembers whose output these tensors are."""
+        for tensor in _leaves(output):
+            self.owners[_storage(tensor)] = (weakref.ref(tensor), position)
+
+    def read(self, values: Any, unless: int | None = None) -> None:
+        """Notes that these values are read."""
+        for tensor in _leaves(values):
+            alive, position = self.owners.get(_storage(tensor), (_gone, None))
+            if alive() is not None and position != unless:
+                self.needed.add(position)
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        """Runs the operation, noting what it reads."""
+        if not self.inside:
+            self.read((args, kwargs or {}))
+        return function(*args, **(kwargs or {}))
+
+
+def _gone() -> None:
+    return None
+
+
+def _storage(tensor: torch.Tensor) -> int:
+    return tensor.untyped_storage().data_ptr()

@@ -10,7 +10,6 @@ import torch
 from tqdm import tqdm
 
 from ecoflap import artifacts, criteria
-from ecoflap.allocation import exact
 from ecoflap.criteria.selection import UNSTRUCTURED, Selection
 from ecoflap.errors import ArtifactError, PruningError, message
 from ecoflap.models.base import Matrix, Model
@@ -69,9 +68,9 @@ def prune(
     batches = [model.to_device(batch) for batch in batches] if module.NEEDS_INPUTS else []
     if module.NEEDS_INPUTS and not batches:
         raise PruningError(message(f"{criterion} got no batch", "at least one", "Pass batches."))
-    rows = []
+    rows: list[tuple] = []
     walk = Walk(model, batches, module)
-    for block in tqdm(walk.order(), desc=criterion, unit="block", disable=None):
+    for block in tqdm(walk, desc=criterion, unit="block", disable=None):
         start = time.perf_counter()
         statistics = walk.statistics(block)
         done = []
@@ -79,9 +78,10 @@ def prune(
             selection = selections[matrix.name]
             achieved = _prune_one(model, matrix, module, statistics.get(matrix.name), selection)
             done.append((matrix, selection.sparsity, achieved))
+        model.keep_changes(block)
         error = walk.advance(block)
         seconds = time.perf_counter() - start
-        rows += [_row(model, *item, error, seconds) for item in done]
+        rows += [report_row(model, *item, error, seconds) for item in done]
         if done:
             removed = sum(m.n_weights * achieved for m, _, achieved in done)
             log.info(
@@ -100,7 +100,7 @@ def prune(
                 "Pass batches with all inputs of the model.",
             )
         )
-    return _report(rows)
+    return report_table(rows)
 
 
 def _planned(model: Model, plan: "pd.DataFrame") -> dict[str, float]:
@@ -157,59 +157,19 @@ def _prune_one(
     return mask.sum().item() / matrix.n_weights
 
 
-def _row(model: Model, matrix: Matrix, target: float, achieved: float, error: float, s: float):
+def report_row(
+    model: Model, matrix: Matrix, target: float, achieved: float, error: float, seconds: float
+) -> tuple:
+    """Returns the row of `report_table` for one matrix."""
     name = model.blocks[matrix.block].name
-    return (matrix.tower, name, matrix.name, matrix.n_weights, target, achieved, error, s)
+    return (matrix.tower, name, matrix.name, matrix.n_weights, target, achieved, error, seconds)
 
 
-def _report(rows: list[tuple]) -> "pd.DataFrame":
+def report_table(rows: list[tuple]) -> "pd.DataFrame":
+    """Returns the table that `prune` returns."""
     import pandas as pd
 
     return pd.DataFrame(rows, columns=REPORT_COLUMNS)
-
-
-def prune_global_magnitude(model: Model, sparsity: str | float) -> "pd.DataFrame":
-    """Removes the weights of smallest absolute value over the whole model, in place.
-
-    The threshold is found by bisection on the bit patterns of the absolute values, which are
-    ordered like the values, so that no copy of all weights is ever made. Ties at the threshold
-    go in the order of the matrices until the count is exact: ``N - round((1 - p) N)``.
-
-    Args:
-        model: What `ecoflap.load` returned; its ``masks`` are filled.
-        sparsity: Fraction of all prunable weights to remove.
-
-    Returns:
-        The columns of `prune`'s report; seconds count from the start.
-    """
-    start = time.perf_counter()
-    total = sum(matrix.n_weights for matrix in model.matrices())
-    removed = total - round((1 - exact(sparsity)) * total)
-    low, high = 0, 0x7F800000  # bit patterns of 0 and infinity
-    while low < high:  # the smallest pattern that at least `removed` weights do not exceed
-        middle = (low + high) // 2
-        below = sum(int((_bits(m) <= middle).sum()) for m in model.matrices())
-        low, high = (low, middle) if below >= removed else (middle + 1, high)
-    ties = removed - sum(int((_bits(m) < low).sum()) for m in model.matrices())
-    rows = []
-    for matrix in model.matrices():
-        bits = _bits(matrix)
-        mask = bits < low
-        equal = (bits == low).flatten().nonzero().squeeze(1)[: max(ties, 0)]
-        mask.view(-1)[equal] = True
-        ties -= len(equal)
-        with torch.no_grad():
-            matrix.module.weight.masked_fill_(mask, 0)
-        model.masks[matrix.name] = artifacts.pack_mask(mask)
-        achieved = mask.sum().item() / matrix.n_weights
-        seconds = time.perf_counter() - start
-        rows.append(_row(model, matrix, achieved, achieved, float("nan"), seconds))
-    return _report(rows)
-
-
-def _bits(matrix: Matrix) -> torch.Tensor:
-    """Returns the absolute weights as ordered integers [n_out, n_in]."""
-    return matrix.module.weight.detach().abs().float().view(torch.int32)
 
 
 def save_changes(model: Model, path: str | Path, head: Mapping, *, updates_weights: bool) -> None:

@@ -1,17 +1,22 @@
 """Walks a model block by block: statistics of a block's inputs, then its new outputs."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from types import ModuleType
 
 import torch
 
-from ecoflap import blocks
+from ecoflap import activations, blocks
 from ecoflap.errors import PruningError, message
-from ecoflap.models.base import Block, Matrix, Model
+from ecoflap.models.base import Block, Model
+from ecoflap.observer import Observer
 
 
 class Walk:
-    """Runs one block at a time on all batches, replaying the blocks before it."""
+    """Runs one block at a time on all batches, replaying the blocks before it.
+
+    Of each batch only the activations that the next block or the model's code between blocks
+    will read are kept, wherever `activations.places` puts them.
+    """
 
     def __init__(self, model: Model, batches: Sequence[Mapping], criterion: ModuleType):
         """Finds the order of the blocks with one forward.
@@ -25,20 +30,39 @@ class Walk:
         self.batches = batches
         self.criterion = criterion
         self.modules = model.block_modules()
-        self.calls = blocks.Trace()
+        self.places = activations.places(model)
         self.traces = [blocks.Trace() for _ in batches]
         self.before: list = []
         if batches:
-            with torch.no_grad():
-                _, self.calls = blocks.run(
-                    self.modules, lambda: model.loss(batches[0]), keep=lambda block: False
-                )
+            self.calls, self.needed = blocks.survey(
+                self.modules, lambda: model.loss(batches[0]), model.resident
+            )
 
-    def order(self) -> list[Block]:
-        """Returns the blocks as the model runs them; without batches, as its modules come."""
+    def __iter__(self) -> Iterator[Block]:
+        """Yields the blocks as the model runs them, each with its weights on the device.
+
+        Without batches they come as the model's modules come. After each block the activations
+        that no later block needs are freed.
+        """
+        for block, following in self._pairs():
+            with self.model.resident(block.index):
+                yield block
+            if self.batches:
+                end = self.calls.first_call(following.index) if following else 0
+                self.traces = [trace.cut(end, self.needed) for trace in self.traces]
+
+    def __len__(self) -> int:
+        """Returns the number of blocks that are walked."""
+        return len(self._order())
+
+    def _order(self) -> list[Block]:
         if not self.batches:
             return [block for block in self.model.blocks if block.matrices]
         return [self.model.blocks[index] for index in self.calls.order()]
+
+    def _pairs(self) -> Iterator[tuple[Block, Block | None]]:
+        order = self._order()
+        return zip(order, [*order[1:], None], strict=True)
 
     @torch.no_grad()
     def statistics(self, block: Block) -> dict[str, torch.Tensor]:
@@ -48,8 +72,8 @@ class Walk:
             return {}
         sums: dict[str, torch.Tensor] = {}
         for number, batch in enumerate(self.batches):
-            with _Observer(self.model, block, batch, self.criterion.statistics, sums):
-                self.before.append(self._run(number, block).outputs)
+            with Observer(self.model, block, batch, self.criterion.statistics, sums):
+                self.before.append(self._run(number, block))
         idle = [matrix.name for matrix in block.matrices if matrix.name not in sums]
         if idle:
             raise PruningError(
@@ -64,21 +88,21 @@ class Walk:
     @torch.no_grad()
     def advance(self, block: Block) -> float:
         """Records the block's outputs after pruning; returns their relative change."""
-        changed = total = 0.0
+        if not self.batches:
+            return float("nan")
+        start = self.calls.first_call(block.index)
+        changed = total = torch.zeros((), dtype=torch.float64)
         for number in range(len(self.batches)):
             self.traces[number] = self._run(number, block)
             if not self.before:
                 continue
-            for old, new in zip(self.before[number], self.traces[number].outputs, strict=True):
-                if old is new or old is None:
-                    continue
-                a, b = _first_tensor(old).float(), _first_tensor(new).float()
-                changed += (a - b).square().sum(dtype=torch.float64).item()
-                total += a.square().sum(dtype=torch.float64).item()
-        self.before = []
-        if not self.batches:
-            return float("nan")
-        return (changed / total) ** 0.5 if total else 0.0
+            outputs = self.traces[number].outputs[start:]
+            for old, new in zip(self.before[number].outputs[start:], outputs, strict=True):
+                a, b = (self.places.get(_first_tensor(value)).float() for value in (old, new))
+                changed = changed + (a - b).square().sum(dtype=torch.float64)
+                total = total + a.square().sum(dtype=torch.float64)
+            self.before[number] = None
+        return (changed / total).sqrt().item() if total > 0 else 0.0
 
     def _run(self, number: int, block: Block) -> blocks.Trace:
         _, trace = blocks.run(
@@ -87,6 +111,8 @@ class Walk:
             trace=self.traces[number],
             start=self.calls.first_call(block.index),
             stop=self.calls.last_call(block.index),
+            around=self.model.resident,
+            places=self.places,
         )
         return trace
 
@@ -96,48 +122,3 @@ def _first_tensor(output) -> torch.Tensor:
     while not isinstance(output, torch.Tensor):
         output = next(iter(output.values() if isinstance(output, dict) else output))
     return output
-
-
-class _Observer:
-    """Adds up the statistics of the inputs of a block's matrices during a ``with``."""
-
-    def __init__(self, model: Model, block: Block, batch: Mapping, function: Callable, sums: dict):
-        self.model, self.block, self.batch = model, block, batch
-        self.function, self.sums = function, sums
-        # Query, key and value read one tensor: its statistics are computed once.
-        self.known: list[tuple[torch.Tensor, torch.Tensor]] = []
-
-    def __enter__(self) -> None:
-        self.handles = [
-            matrix.module.register_forward_pre_hook(
-                lambda _, args, matrix=matrix: self._add(matrix, args[0])
-            )
-            for matrix in self.block.matrices
-        ]
-
-    def __exit__(self, *_: object) -> None:
-        for handle in self.handles:
-            handle.remove()
-
-    def _add(self, matrix: Matrix, inputs: torch.Tensor) -> None:
-        value = next((known for tensor, known in self.known if tensor is inputs), None)
-        if value is None:
-            value = self.function(self._tokens(matrix, inputs))
-            self.known.append((inputs, value))
-        earlier = self.sums.get(matrix.name)
-        self.sums[matrix.name] = value.clone() if earlier is None else earlier.add_(value)
-
-    def _tokens(self, matrix: Matrix, inputs: torch.Tensor) -> torch.Tensor:
-        """Returns the real tokens of the inputs, [n_tokens, n_in]."""
-        valid = self.model.valid_tokens(matrix, self.batch)
-        if valid is None:
-            return inputs.reshape(-1, inputs.shape[-1])
-        if valid.shape != inputs.shape[:-1]:
-            raise PruningError(
-                message(
-                    f"{matrix.name} reads tokens {tuple(inputs.shape[:-1])}",
-                    f"{tuple(valid.shape)}, the shape of the padding mask",
-                    "The model's adapter must say which tokens of this matrix are padding.",
-                )
-            )
-        return inputs[valid]

@@ -1,6 +1,7 @@
 """What every adapter offers: blocks, prunable matrices, the loss of a batch, saving."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -9,6 +10,7 @@ import torch
 from torch import nn
 
 from ecoflap.errors import ModelError, message
+from ecoflap.models.offload import Offload
 from ecoflap.models.structure import find_block_lists
 from ecoflap.runtime import Cost
 
@@ -56,6 +58,7 @@ class Model:
         processor: Its processor or tokenizer.
         blocks: Its blocks in the order of its modules.
         masks: Packed masks (`artifacts.pack_mask`) of the matrices pruned so far, by name.
+        weights: Where the weights of blocks are while they do not run; None: on the device.
     """
 
     row_towers: ClassVar[tuple[str, ...]] = ("language",)
@@ -67,6 +70,7 @@ class Model:
         self.module = module.eval()
         self.processor = processor
         self.masks: dict[str, torch.Tensor] = {}
+        self.weights: Offload | None = None
         _switch_off_caches(module)
         self.blocks = self._find_blocks()
         if not any(block.matrices for block in self.blocks):
@@ -80,8 +84,23 @@ class Model:
 
     @property
     def device(self) -> torch.device:
-        """Device of the weights."""
-        return next(self.module.parameters()).device
+        """Where the model computes."""
+        return self.weights.device if self.weights else next(self.module.parameters()).device
+
+    @property
+    def offload(self) -> str:
+        """Where the weights of blocks wait: ``none``, ``cpu`` or ``disk``."""
+        return self.weights.store.kind if self.weights else "none"
+
+    def resident(self, block: int) -> AbstractContextManager:
+        """Holds the weights of a block on the device; may be nested."""
+        return self.weights.resident(block) if self.weights else nullcontext()
+
+    def keep_changes(self, block: Block) -> None:
+        """Stores the changed weights of a block that is on the device."""
+        if self.weights:
+            changed = {f"{m.name}.weight": m.module.weight for m in block.matrices}
+            self.weights.store.write(changed)
 
     def cost(self) -> Cost:
         """Returns a measurement of time and memory that counts the weights too."""
@@ -92,6 +111,12 @@ class Model:
         """Iterates over all prunable matrices, block by block."""
         for block in self.blocks:
             yield from block.matrices
+
+    def resident_matrices(self) -> Iterator[Matrix]:
+        """Iterates over all prunable matrices, each while its block is on the device."""
+        for block in self.blocks:
+            with self.resident(block.index):
+                yield from block.matrices
 
     def block_modules(self) -> list[nn.Module]:
         """Returns the blocks as modules, for `ecoflap.blocks`."""

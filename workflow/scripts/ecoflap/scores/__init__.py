@@ -4,7 +4,7 @@ A score is a module with ``compute(model, batches, *, seed, **settings) -> dict[
 and ``SETTINGS``, the settings it takes with their defaults.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import TYPE_CHECKING
 
 import torch
@@ -24,6 +24,7 @@ def score(
     *,
     estimator: str = "gradnorm",
     seed: int = 0,
+    blocks: Collection[int] | None = None,
     **settings: float,
 ) -> "pd.DataFrame":
     """Scores every prunable matrix of a model.
@@ -34,6 +35,8 @@ def score(
         estimator: ``gradnorm``, ``zeroth``, ``first``, ``fisher``, ``magnitude``, ``local-wanda``,
             ``local-sparsegpt`` or ``outliers`` (for the allocation ``owl``).
         seed: Seeds the noise of ``zeroth``, together with matrix, batch and draw.
+        blocks: Indices into ``model.blocks`` (``zeroth`` only): score these alone. The rows of
+            several such runs are those of one run over all blocks.
         **settings: Settings of the estimator: ``zeroth`` takes ``draws`` and ``epsilon``.
 
     Returns:
@@ -50,8 +53,22 @@ def score(
     batches = [model.to_device(batch) for batch in batches]
     if not batches:
         raise PruningError(message("no calibration batch", "at least one", "Pass batches."))
-    values = module.compute(model, batches, seed=seed, **{**module.SETTINGS, **settings})
+    settings = {**module.SETTINGS, **settings}
     frame = matrix_table(model)
+    if blocks is not None:
+        if estimator != "zeroth":
+            raise ConfigError(
+                message(
+                    f"blocks with the estimator {estimator}",
+                    "blocks with zeroth: the other scores see all blocks in one pass",
+                    "Remove blocks.",
+                )
+            )
+        names = {model.blocks[index].name for index in blocks}
+        frame = frame[frame["block"].isin(names)].reset_index(drop=True)
+        values = module.compute(model, batches, seed=seed, blocks=blocks, **settings)
+    else:
+        values = module.compute(model, batches, seed=seed, **settings)
     missing = [name for name in frame["name"] if name not in values]
     if missing:
         raise PruningError(
@@ -62,7 +79,7 @@ def score(
             )
         )
     frame["score"] = [float(values[name]) for name in frame["name"]]
-    frame["draws"] = int(settings.get("draws", module.SETTINGS.get("draws", 0)))
+    frame["draws"] = int(settings.get("draws", 0))
     bad = frame[~frame["score"].map(lambda value: 0 <= value < float("inf"))]
     if len(bad):
         row = bad.iloc[0]

@@ -1,7 +1,8 @@
-"""Gradients of the prunable matrices, streamed: each is reduced to a number and freed."""
+"""Gradients of the prunable matrices, streamed: each is reduced at once and freed."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 import torch
@@ -11,7 +12,7 @@ from ecoflap.blocks import checkpointed
 from ecoflap.errors import PruningError, message
 
 if TYPE_CHECKING:
-    from ecoflap.models.base import Model
+    from ecoflap.models.base import Matrix, Model
 
 Reduce = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 LARGEST_SCALE, SMALLEST_SCALE = 2.0**15, 2.0**-15
@@ -25,9 +26,6 @@ def mean_over_batches(
 ) -> dict[str, float]:
     """Returns the mean over batches of ``reduce(weight, gradient)`` for each matrix.
 
-    Only one gradient is alive at a time, and blocks are computed again in the backward, so the
-    peak is about the weights, one block's activations and the largest gradient.
-
     Args:
         model: The model.
         batches: Calibration batches on the model's device.
@@ -40,80 +38,179 @@ def mean_over_batches(
     Raises:
         PruningError: if the loss is not finite.
     """
-    names = {matrix.module.weight: matrix.name for matrix in model.matrices()}
-    totals = dict.fromkeys(names.values(), 0.0)
-    with _only(model, names), checkpointed(model.block_modules()), torch.enable_grad():
-        for batch in tqdm(batches, desc=label, unit="batch", disable=None):
-            for name, value in _one_batch(model, batch, names, reduce).items():
-                totals[name] += value
+    totals = {matrix.name: 0.0 for matrix in model.matrices()}
+    for values in over_batches(model, batches, reduce, label):
+        for name, value in values.items():
+            totals[name] += value.item()
     return {name: total / len(batches) for name, total in totals.items()}
 
 
+def over_batches(
+    model: "Model",
+    batches: Sequence[Mapping[str, torch.Tensor]],
+    reduce: Reduce,
+    label: str,
+) -> Iterator[dict[str, torch.Tensor]]:
+    """Yields for each batch ``reduce(weight, gradient)`` of each matrix.
+
+    Only one gradient is alive at a time, and blocks are computed again in the backward, so the
+    peak is about the weights, one block's activations and the largest gradient.
+
+    Args:
+        model: The model.
+        batches: Calibration batches on the model's device.
+        reduce: Turns weight and gradient (float32) [n_out, n_in] into a smaller tensor.
+        label: Shown by the progress bar.
+
+    Yields:
+        The reduced value by matrix name; matrices without a gradient are missing.
+
+    Raises:
+        PruningError: if the loss or a value is not finite.
+    """
+    with _without_gradients(model):
+        for batch in tqdm(batches, desc=label, unit="batch", disable=None):
+            yield _one_batch(model, batch, reduce)
+
+
 @contextmanager
-def _only(model: "Model", wanted: Mapping[torch.nn.Parameter, str]) -> Iterator[None]:
-    """Asks for the gradients of some parameters only."""
+def _without_gradients(model: "Model") -> Iterator[None]:
+    """Asks for no parameter's gradient: the taps alone carry them."""
     before = {parameter: parameter.requires_grad for parameter in model.module.parameters()}
     try:
         for parameter in before:
-            parameter.requires_grad_(parameter in wanted)
+            parameter.requires_grad_(False)
         yield
     finally:
         for parameter, required in before.items():
             parameter.requires_grad_(required)
-            parameter.grad = None
 
 
 def _one_batch(
-    model: "Model",
-    batch: Mapping[str, torch.Tensor],
-    names: Mapping[torch.nn.Parameter, str],
-    reduce: Reduce,
-) -> dict[str, float]:
+    model: "Model", batch: Mapping[str, torch.Tensor], reduce: Reduce
+) -> dict[str, torch.Tensor]:
     """Reduces the gradients of one batch; in float16 those of a scaled loss.
 
     Small gradients vanish in float16. The loss is multiplied by the largest power of two, at most
     2^15, for which no gradient overflows, and the gradients are divided by it in float32.
 
     Args:
-        model: The model, with gradients for the wanted weights only.
+        model: The model.
         batch: One batch.
-        names: The wanted weights.
         reduce: What to make of each gradient.
 
     Returns:
         The reduced value by matrix name.
     """
-    scale = LARGEST_SCALE if torch.float16 in {weight.dtype for weight in names} else 1.0
-    values: dict[str, float] = {}
-    overflown: list[torch.nn.Parameter] = []
-
-    def take(weight: torch.Tensor) -> None:
-        gradient, weight.grad = weight.grad, None
-        if not torch.isfinite(gradient).all():
-            overflown.append(weight)
-        else:
-            values[names[weight]] = reduce(weight.detach(), gradient.float() / scale).item()
-
-    handles = [weight.register_post_accumulate_grad_hook(take) for weight in names]
-    try:
-        while True:
+    half = any(matrix.module.weight.dtype == torch.float16 for matrix in model.matrices())
+    scale = LARGEST_SCALE if half else 1.0
+    while True:
+        taps = Taps(model, lambda w, g, scale=scale: reduce(w, g.float() / scale))
+        with torch.enable_grad(), taps:
             loss = model.loss(batch)
             if not torch.isfinite(loss):
                 raise _not_finite(f"the loss of a calibration batch is {loss.item()}")
-            loss = loss.to(torch.promote_types(loss.dtype, torch.float32))
-            (loss * scale).backward()
-            if not overflown:
-                return dict.fromkeys(names.values(), 0.0) | values
-            weight = overflown.pop()
-            if weight.dtype != torch.float16 or scale <= SMALLEST_SCALE:
-                raise _not_finite(f"the gradient of {names[weight]} is not finite")
-            scale /= 2
-            overflown.clear()
-            values.clear()
-    finally:
-        for handle in handles:
-            handle.remove()
+            (loss.to(torch.promote_types(loss.dtype, torch.float32)) * scale).backward()
+        values = taps.finish()
+        overflown = [name for name, value in values.items() if not torch.isfinite(value).all()]
+        if not overflown:
+            return values
+        if not half or scale <= SMALLEST_SCALE:
+            raise _not_finite(f"the gradient of {overflown[0]} is not finite")
+        scale /= 2
 
 
 def _not_finite(seen: str) -> PruningError:
     return PruningError(message(seen, "finite numbers", "Load the model as float32 or bfloat16."))
+
+
+class Taps:
+    """Catches the gradient of each prunable matrix on its way through a backward.
+
+    Within the ``with`` block the matrices' weights are passed through a function that is the
+    identity forward and hands its gradient over backward, so that no parameter ever holds one and
+    weights may come and go with their block (offload).
+    """
+
+    def __init__(self, model: "Model", reduce: Reduce):
+        """Prepares to catch.
+
+        Args:
+            model: The model.
+            reduce: Turns weight and gradient, as they come, into a smaller tensor.
+        """
+        self.model, self.reduce = model, reduce
+        self.values: dict[str, torch.Tensor] = {}
+        self.calls: Counter[int] = Counter()  # forwards of a block whose gradients are to come
+        self.partial: dict[str, tuple[int, torch.Tensor, torch.Tensor]] = {}
+
+    def __enter__(self) -> None:
+        """Starts to catch."""
+        device = self.model.device
+        self.anchor = torch.zeros((), device=device, requires_grad=True)
+        modules = self.model.block_modules()
+        self.patches = checkpointed(modules, self._around, lambda index: self.calls.update([index]))
+        self.patches.__enter__()
+
+    def __exit__(self, *error: object) -> None:
+        """Stops catching."""
+        self.patches.__exit__(*error)
+
+    def finish(self) -> dict[str, torch.Tensor]:
+        """Returns the reduced gradients, with those of a block called more than once added up."""
+        for name, (_, weight, gradient) in self.partial.items():
+            self.values[name] = self.reduce(weight, gradient)
+        self.partial.clear()
+        return self.values
+
+    @contextmanager
+    def _around(self, index: int) -> Iterator[None]:
+        with ExitStack() as stack:
+            stack.enter_context(self.model.resident(index))
+            for matrix in self.model.blocks[index].matrices:
+                stack.enter_context(self._tapped(matrix))
+            yield
+
+    def _tapped(self, matrix: "Matrix") -> AbstractContextManager:
+        weight = matrix.module._parameters["weight"]
+        tapped = _Tap.apply(self.anchor, weight.detach(), lambda w, g: self._take(matrix, w, g))
+        return _replaced(matrix.module._parameters, "weight", tapped)
+
+    def _take(self, matrix: "Matrix", weight: torch.Tensor, gradient: torch.Tensor) -> None:
+        calls = self.calls[matrix.block]
+        if calls == 1:
+            self.values[matrix.name] = self.reduce(weight, gradient)
+            return
+        seen, _, total = self.partial.pop(matrix.name, (0, None, None))
+        total = gradient if total is None else total + gradient
+        if seen + 1 == calls:
+            self.values[matrix.name] = self.reduce(weight, total)
+        else:
+            self.partial[matrix.name] = (seen + 1, weight, total)
+
+
+@contextmanager
+def _replaced(mapping: dict, key: str, value: torch.Tensor) -> Iterator[None]:
+    before = mapping[key]
+    mapping[key] = value
+    try:
+        yield
+    finally:
+        mapping[key] = before
+
+
+class _Tap(torch.autograd.Function):
+    """The identity; its backward hands weight and gradient over and passes nothing on."""
+
+    @staticmethod
+    def forward(ctx, anchor: torch.Tensor, weight: torch.Tensor, take: Callable) -> torch.Tensor:
+        """Returns the weight; the anchor is there to ask for a gradient."""
+        ctx.take = take
+        ctx.save_for_backward(weight)
+        return weight.view_as(weight)
+
+    @staticmethod
+    def backward(ctx, gradient: torch.Tensor) -> tuple[None, None, None]:
+        """Hands the gradient over."""
+        ctx.take(*ctx.saved_tensors, gradient)
+        return None, None, None

@@ -36,7 +36,7 @@ def mean_metric(
     """
     means = {}
     walk = Walk(model, batches, criterion)
-    for block in tqdm(walk.order(), desc="local score", unit="block", disable=None):
+    for block in tqdm(walk, desc="local score", unit="block", disable=None):
         statistics = walk.statistics(block)
         for matrix in block.matrices:
             metric = criterion.metric(matrix.module.weight.detach(), statistics[matrix.name])

@@ -26,5 +26,5 @@ def compute(
     """
     return {
         matrix.name: matrix.module.weight.detach().float().abs().sum(dtype=torch.float64).item()
-        for matrix in model.matrices()
+        for matrix in model.resident_matrices()
     }

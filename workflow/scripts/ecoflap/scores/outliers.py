@@ -34,7 +34,7 @@ def compute(
     """
     outliers = {}
     walk = Walk(model, batches, wanda)
-    for block in tqdm(walk.order(), desc="outliers", unit="block", disable=None):
+    for block in tqdm(walk, desc="outliers", unit="block", disable=None):
         statistics = walk.statistics(block)
         metrics = {
             matrix.name: wanda.metric(matrix.module.weight.detach(), statistics[matrix.name])

@@ -1,17 +1,18 @@
 """The paper's zeroth-order score: how much the loss moves when a matrix is shaken."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import torch
 from tqdm import tqdm
 
-from ecoflap import blocks
+from ecoflap import activations
+from ecoflap import blocks as mechanism
 from ecoflap.errors import PruningError, message
 from ecoflap.runtime import seed_from
 
 if TYPE_CHECKING:
-    from ecoflap.models.base import Matrix, Model
+    from ecoflap.models.base import Block, Matrix, Model
 
 SETTINGS = {"draws": 1, "epsilon": 1e-3}
 
@@ -24,6 +25,7 @@ def compute(
     seed: int,
     draws: int,
     epsilon: float,
+    blocks: Collection[int] | None = None,
 ) -> dict[str, float]:
     """Mean over batches and draws of ``abs(L(W + eps z) - L(W - eps z)) / (2 eps)``.
 
@@ -38,34 +40,58 @@ def compute(
         seed: Seed of the noise.
         draws: Directions per matrix and batch.
         epsilon: Size of the step, in units of the weights.
+        blocks: Indices of the blocks to score, all by default.
 
     Returns:
         Score by matrix name.
     """
-    totals = {matrix.name: 0.0 for matrix in model.matrices()}
-    modules = model.block_modules()
-    progress = tqdm(total=len(batches) * len(totals), desc="zeroth", unit="matrix", disable=None)
-    for number, batch in enumerate(batches):
-        _, trace = blocks.run(modules, lambda batch=batch: model.loss(batch))
-        for matrix in model.matrices():
-            start = trace.first_call(matrix.block)
-
-            def loss(batch=batch, trace=trace, start=start) -> float:
-                value, _ = blocks.run(
-                    modules,
-                    lambda: model.loss(batch),
-                    trace=trace,
-                    start=start,
-                    keep=lambda block: False,
-                )
-                return value.double().item()
-
-            for draw in range(draws):
-                noise_seed = seed_from("zeroth", seed, matrix.name, number, draw)
-                totals[matrix.name] += _slope(matrix, loss, noise_seed, epsilon)
-            progress.update()
-    progress.close()
+    wanted = [block for block in model.blocks if blocks is None or block.index in blocks]
+    totals = {matrix.name: 0.0 for block in wanted for matrix in block.matrices}
+    with tqdm(
+        total=len(batches) * len(totals), desc="zeroth", unit="matrix", disable=None
+    ) as progress:
+        for number, batch in enumerate(batches):
+            for block, loss in _losses(model, batch, wanted):
+                for matrix in block.matrices:
+                    for draw in range(draws):
+                        noise_seed = seed_from("zeroth", seed, matrix.name, number, draw)
+                        totals[matrix.name] += _slope(matrix, loss, noise_seed, epsilon)
+                    progress.update()
     return {name: total / (len(batches) * draws) for name, total in totals.items()}
+
+
+def _losses(
+    model: "Model", batch: Mapping[str, torch.Tensor], wanted: Sequence["Block"]
+) -> Iterator[tuple["Block", Callable[[], float]]]:
+    """Yields blocks with a function that gives the loss, running the blocks from there on."""
+    places, modules = activations.places(model), model.block_modules()
+    calls, needed = mechanism.survey(modules, lambda: model.loss(batch), model.resident)
+    trace = mechanism.Trace()
+
+    def run(start: int, **settings) -> tuple:
+        return mechanism.run(
+            modules,
+            lambda: model.loss(batch),
+            trace=trace,
+            start=start,
+            around=model.resident,
+            places=places,
+            **settings,
+        )
+
+    for index in calls.order():
+        if model.blocks[index] not in wanted or not model.blocks[index].matrices:
+            continue
+        start = calls.first_call(index)
+        if start > len(trace.calls):
+            _, trace = run(len(trace.calls), stop=start - 1)
+            trace = trace.cut(start, needed)
+
+        def loss(start=start) -> float:
+            return run(start, keep=lambda block: False)[0].double().item()
+
+        with model.resident(index):
+            yield model.blocks[index], loss
 
 
 def _slope(matrix: "Matrix", loss, seed: int, epsilon: float) -> float:

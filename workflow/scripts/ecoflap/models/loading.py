@@ -1,0 +1,118 @@
+"""Loads a checkpoint's weights: onto the device, into the host's memory, or not at all."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+
+from ecoflap.errors import ModelError, message
+from ecoflap.models.offload import KINDS, DiskStore, HostStore, Offload
+from ecoflap.models.structure import find_block_lists
+
+if TYPE_CHECKING:
+    from ecoflap.models.base import Model
+
+
+class Loader:
+    """Loads the weights of one checkpoint and decides where those of blocks stay."""
+
+    def __init__(self, path: str, *, dtype: torch.dtype, device: str, offload: str):
+        """Checks the arguments.
+
+        Args:
+            path: Folder or hub id.
+            dtype: Number format of the weights.
+            device: Where the model computes.
+            offload: ``none``, ``cpu`` or ``disk``: where the weights of blocks wait.
+
+        Raises:
+            ModelError: for an unknown kind of offload.
+        """
+        if offload not in KINDS:
+            raise ModelError(message(f"offload '{offload}'", ", ".join(KINDS), "Choose one."))
+        self.path, self.dtype, self.device, self.offload = (
+            path,
+            dtype,
+            torch.device(device),
+            offload,
+        )
+        self.weights: Mapping[str, torch.Tensor] = {}
+
+    def module(self, auto_class: type) -> nn.Module:
+        """Loads a model with a class of transformers; with ``disk``, without the blocks' weights.
+
+        Args:
+            auto_class: An Auto class or a model class.
+        """
+        if self.offload != "disk":
+            module = auto_class.from_pretrained(self.path, dtype=self.dtype)
+            return module.to(self.device) if self.offload == "none" else module
+        places = _places(_skeleton(auto_class, self.path), self.device)
+        module = auto_class.from_pretrained(self.path, dtype=self.dtype, device_map=places)
+        self.weights = _take_weights(module)
+        return module
+
+    def place(self, model: "Model") -> None:
+        """Takes the weights of a model's blocks to where they wait."""
+        if self.offload == "none":
+            return
+        blocks = [(block.name, block.module) for block in model.blocks]
+        if self.offload == "disk":
+            store = DiskStore(self.weights, self.weights.index)
+        else:
+            weights = {
+                f"{name}.{key}": parameter
+                for name, module in blocks
+                for key, parameter in module.named_parameters()
+            }
+            store = HostStore(weights)
+        model.weights = Offload(blocks, store, self.device, self.dtype)
+        for module in model.module.modules():
+            for tensor in [*module._parameters.values(), *module._buffers.values()]:
+                if tensor is not None and tensor.device.type != "meta":
+                    tensor.data = tensor.to(self.device)
+
+
+def _skeleton(auto_class: type, path: str) -> nn.Module:
+    """Builds the model without weights, to see its modules."""
+    from accelerate import init_empty_weights
+    from transformers import AutoConfig
+
+    build = getattr(auto_class, "from_config", None) or auto_class._from_config
+    with init_empty_weights():
+        return build(AutoConfig.from_pretrained(path))
+
+
+def _places(module: nn.Module, device: torch.device, prefix: str = "") -> dict[str, object]:
+    """Maps each list of blocks to the disk and everything else to the device."""
+    lists = [name for name, _ in find_block_lists(module)]
+    places: dict[str, object] = {}
+    held = [key for key, value in module._parameters.items() if value is not None]
+    places.update({prefix + key: device for key in [*held, *module._buffers]})
+    for name, child in module.named_children():
+        if name in lists:
+            places[prefix + name] = "disk"
+        elif any(found.startswith(f"{name}.") for found in lists):
+            places.update(_places(child, device, f"{prefix}{name}."))
+        else:
+            places[prefix + name] = device
+    return places
+
+
+def _take_weights(module: nn.Module) -> Mapping[str, torch.Tensor]:
+    """Removes accelerate's hooks; returns its reader of the weights on the disk, by name."""
+    from accelerate.hooks import remove_hook_from_submodules
+
+    for part in module.modules():
+        weights = getattr(getattr(part, "_hf_hook", None), "weights_map", None)
+        if weights is not None:
+            remove_hook_from_submodules(module)
+            return weights.dataset
+    raise ModelError(
+        message(
+            f"{type(module).__name__} left nothing on the disk",
+            "a checkpoint in safetensors files with transformer blocks",
+            "Convert the checkpoint with save_pretrained, or load it with offload='cpu'.",
+        )
+    )

@@ -1,0 +1,206 @@
+"""Where the weights of blocks are while their block does not run: on the host, or on the disk.
+
+A block's weights come to the device when the block is entered and leave it when the block is
+left, so that the device holds one block at a time beside what is not in any block.
+"""
+
+import json
+import os
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Protocol
+
+import torch
+from torch import nn
+
+KINDS = ("none", "cpu", "disk")
+SHARD_BYTES = 512 * 2**20
+
+
+class Store(Protocol):
+    """Holds the weights of blocks by the names of the model's parameters."""
+
+    kind: str
+
+    def read(self, name: str) -> torch.Tensor:
+        """Returns a tensor; the caller copies it."""
+
+    def write(self, changed: Mapping[str, torch.Tensor]) -> None:
+        """Replaces tensors."""
+
+    def save(self, module: nn.Module, folder: Path) -> None:
+        """Writes the whole model as a checkpoint."""
+
+
+class HostStore:
+    """Keeps the weights in the host's memory."""
+
+    kind = "cpu"
+
+    def __init__(self, parameters: Mapping[str, torch.Tensor]):
+        """Args: parameters by name."""
+        pinned = torch.cuda.is_available()
+        self.tensors = {
+            name: (tensor.detach().cpu().pin_memory() if pinned else tensor.detach().cpu())
+            for name, tensor in parameters.items()
+        }
+
+    def read(self, name: str) -> torch.Tensor:
+        """Returns the stored tensor itself."""
+        return self.tensors[name]
+
+    def write(self, changed: Mapping[str, torch.Tensor]) -> None:
+        """Copies new values into the stored tensors."""
+        for name, tensor in changed.items():
+            self.tensors[name].copy_(tensor.detach())
+
+    def save(self, module: nn.Module, folder: Path) -> None:
+        """Writes the whole model with ``save_pretrained``."""
+        module.save_pretrained(folder, state_dict={**module.state_dict(), **self.tensors})
+
+
+class DiskStore:
+    """Reads weights from a checkpoint's shards; new values go to files in a scratch folder."""
+
+    kind = "disk"
+
+    def __init__(self, checkpoint: Mapping[str, torch.Tensor], index: Mapping[str, Mapping]):
+        """Prepares the scratch folder.
+
+        Args:
+            checkpoint: Reads a parameter from its shard when it is asked for.
+            index: ``safetensors_file`` and ``weight_name`` of each parameter.
+        """
+        self.checkpoint, self.index = checkpoint, index
+        self.scratch = TemporaryDirectory(prefix="ecoflap-weights-")
+        self.changed: dict[str, Path] = {}
+
+    def read(self, name: str) -> torch.Tensor:
+        """Reads the newest value of a parameter."""
+        if name in self.changed:
+            return _read(self.changed[name], name)
+        return self.checkpoint[name]
+
+    def write(self, changed: Mapping[str, torch.Tensor]) -> None:
+        """Writes new values to one file."""
+        from safetensors.torch import save_file
+
+        path = Path(self.scratch.name, f"{len(os.listdir(self.scratch.name)):06d}.safetensors")
+        save_file({name: t.detach().cpu().contiguous() for name, t in changed.items()}, path)
+        self.changed.update(dict.fromkeys(changed, path))
+
+    def save(self, module: nn.Module, folder: Path) -> None:
+        """Copies the checkpoint with the changed tensors, a shard of it in memory at a time."""
+        from safetensors.torch import save_file
+
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        files: dict[str, str] = {}
+        for number, shard in enumerate(self._shards(next(module.parameters()).dtype)):
+            file = f"model-{number:05d}.safetensors"
+            save_file(shard, folder / file, metadata={"format": "pt"})
+            files.update(dict.fromkeys(shard, file))
+        size = sum((folder / file).stat().st_size for file in set(files.values()))
+        content = {"metadata": {"total_size": size}, "weight_map": files}
+        (folder / "model.safetensors.index.json").write_text(json.dumps(content, indent=1) + "\n")
+        module.config.save_pretrained(folder)
+        if module.can_generate():
+            module.generation_config.save_pretrained(folder)
+
+    def _shards(self, dtype: torch.dtype) -> Iterator[dict[str, torch.Tensor]]:
+        """Yields the tensors of the checkpoint under its own keys, `SHARD_BYTES` at a time."""
+        names = {
+            (Path(where["safetensors_file"]), where["weight_name"]): name
+            for name, where in self.index.items()
+        }
+        shard: dict[str, torch.Tensor] = {}
+        size = 0
+        folder = next(iter(names))[0].parent
+        for path in sorted(folder.glob("*.safetensors")):
+            for key in _keys(path):
+                name = names.get((path, key))
+                tensor = _read(path, key) if name is None else self.read(name)
+                if tensor.is_floating_point():
+                    tensor = tensor.to(dtype)
+                bytes_more = tensor.numel() * tensor.element_size()
+                if shard and size + bytes_more > SHARD_BYTES:
+                    yield shard
+                    shard, size = {}, 0
+                shard[key] = tensor
+                size += bytes_more
+        yield shard
+
+
+class Offload:
+    """Brings the weights of blocks to the device and takes them away again."""
+
+    def __init__(
+        self,
+        blocks: Sequence[tuple[str, nn.Module]],
+        store: Store,
+        device: torch.device,
+        dtype: torch.dtype,
+    ):
+        """Takes the weights of all blocks away.
+
+        Args:
+            blocks: Name and module of each block.
+            store: Holds the weights from now on.
+            device: Where blocks run.
+            dtype: Number format of floating-point weights on the device.
+        """
+        self.store, self.device, self.dtype = store, device, dtype
+        self.slots = [_slots(name, module) for name, module in blocks]
+        self.entered: Counter[int] = Counter()
+        for index in range(len(self.slots)):
+            self._leave(index)
+
+    @contextmanager
+    def resident(self, index: int) -> Iterator[None]:
+        """Holds the weights of a block on the device; may be nested."""
+        if not self.entered[index]:
+            for owner, key, name in self.slots[index]:
+                tensor = self.store.read(name)
+                kind = self.dtype if tensor.is_floating_point() else None
+                tensor = tensor.to(self.device, kind, copy=True)
+                owner._parameters[key] = nn.Parameter(tensor, requires_grad=False)
+        self.entered[index] += 1
+        try:
+            yield
+        finally:
+            self.entered[index] -= 1
+            if not self.entered[index]:
+                self._leave(index)
+
+    def _leave(self, index: int) -> None:
+        for owner, key, _ in self.slots[index]:
+            shape = owner._parameters[key].shape
+            empty = torch.empty(shape, dtype=self.dtype, device="meta")
+            owner._parameters[key] = nn.Parameter(empty, requires_grad=False)
+
+
+def _keys(path: Path) -> list[str]:
+    from safetensors import safe_open
+
+    with safe_open(path, framework="pt") as file:
+        return list(file.keys())
+
+
+def _read(path: Path, key: str) -> torch.Tensor:
+    from safetensors import safe_open
+
+    with safe_open(path, framework="pt") as file:
+        return file.get_tensor(key)
+
+
+def _slots(name: str, block: nn.Module) -> list[tuple[nn.Module, str, str]]:
+    """Lists owner, key and full name of each parameter of a block."""
+    return [
+        (module, key, ".".join(filter(None, (name, path, key))))
+        for path, module in block.named_modules()
+        for key, parameter in module._parameters.items()
+        if parameter is not None
+    ]
