@@ -40,13 +40,29 @@ def mean_over_batches(
     Raises:
         PruningError: if the loss is not finite.
     """
-    names = {matrix.module.weight: matrix.name for matrix in model.matrices()}
-    totals = dict.fromkeys(names.values(), 0.0)
-    with _only(model, names), checkpointed(model.block_modules()), torch.enable_grad():
-        for batch in tqdm(batches, desc=label, unit="batch", disable=None):
-            for name, value in _one_batch(model, batch, names, reduce).items():
-                totals[name] += value
+    totals = {matrix.name: 0.0 for matrix in model.matrices()}
+    for values in over_batches(model, batches, reduce, label):
+        for name, value in values.items():
+            totals[name] += value.item()
     return {name: total / len(batches) for name, total in totals.items()}
+
+
+def over_batches(
+    model: "Model",
+    batches: Sequence[Mapping[str, torch.Tensor]],
+    reduce: Reduce,
+    label: str,
+) -> Iterator[dict[str, torch.Tensor]]:
+    """Yields for each batch ``reduce(weight, gradient)`` by matrix name, as `mean_over_batches`.
+
+    A matrix whose gradient never came is absent.
+    """
+    names = {matrix.module.weight: matrix.name for matrix in model.matrices()}
+    with _only(model, names), checkpointed(model.block_modules()):
+        for batch in tqdm(batches, desc=label, unit="batch", disable=None):
+            with torch.enable_grad():
+                values = _one_batch(model, batch, names, reduce)
+            yield values
 
 
 @contextmanager
@@ -68,7 +84,7 @@ def _one_batch(
     batch: Mapping[str, torch.Tensor],
     names: Mapping[torch.nn.Parameter, str],
     reduce: Reduce,
-) -> dict[str, float]:
+) -> dict[str, torch.Tensor]:
     """Reduces the gradients of one batch; in float16 those of a scaled loss.
 
     Small gradients vanish in float16. The loss is multiplied by the largest power of two, at most
@@ -84,7 +100,7 @@ def _one_batch(
         The reduced value by matrix name.
     """
     scale = LARGEST_SCALE if torch.float16 in {weight.dtype for weight in names} else 1.0
-    values: dict[str, float] = {}
+    values: dict[str, torch.Tensor] = {}
     overflown: list[torch.nn.Parameter] = []
 
     def take(weight: torch.Tensor) -> None:
@@ -92,7 +108,7 @@ def _one_batch(
         if not torch.isfinite(gradient).all():
             overflown.append(weight)
         else:
-            values[names[weight]] = reduce(weight.detach(), gradient.float() / scale).item()
+            values[names[weight]] = reduce(weight.detach(), gradient.float() / scale)
 
     handles = [weight.register_post_accumulate_grad_hook(take) for weight in names]
     try:
@@ -103,7 +119,7 @@ def _one_batch(
             loss = loss.to(torch.promote_types(loss.dtype, torch.float32))
             (loss * scale).backward()
             if not overflown:
-                return dict.fromkeys(names.values(), 0.0) | values
+                return values
             weight = overflown.pop()
             if weight.dtype != torch.float16 or scale <= SMALLEST_SCALE:
                 raise _not_finite(f"the gradient of {names[weight]} is not finite")
