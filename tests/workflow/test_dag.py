@@ -95,7 +95,7 @@ def test_one_more_sparsity_only_adds_jobs(finished):
         ("criteria/sparsegpt.py", set(), 0),
         ("scores/gradnorm.py", PRUNE_ON | {"compute_scores", "allocate_sparsity"}, 1),
         ("scores/zeroth.py", set(), 0),
-        ("allocation.py", PRUNE_ON | {"allocate_sparsity"}, 3),
+        ("allocation/table.py", PRUNE_ON | {"allocate_sparsity"}, 3),
         ("evaluation/metrics.py", {"evaluate_model", "make_table", "plot_figure"}, 0),
         ("figures.py", {"plot_figure"}, 0),
     ],

@@ -9,6 +9,7 @@ sys.path.insert(0, str(SCRIPTS))
 
 from ecoflap import config as configuration
 from ecoflap import runtime, targets
+from ecoflap.allocation import METHODS
 from ecoflap.errors import ConfigError
 from ecoflap.registry import ADAPTERS, CRITERIA, DATASETS, SCORES
 
@@ -103,9 +104,10 @@ def allocation_scores(wildcards):
 
 def allocation_settings(wildcards):
     entry = variant(wildcards)
-    settings = {key: entry[key] for key in ("granularity", "reduction") if key in entry}
+    keys = ("granularity", "reduction", "budget")
+    settings = {key: entry[key] for key in keys if key in entry}
     settings["method"] = entry.get("allocation", "uniform")
-    if settings["method"] == "ecoflap":
+    if METHODS[settings["method"]].bounded:
         settings["max_sparsity"] = targets.max_sparsity(entry, wildcards.sparsity)
     if ":" in entry.get("pattern", ""):
         settings["of"] = int(entry["pattern"].partition(":")[2])

@@ -7,20 +7,22 @@ import pandas as pd
 from ecoflap import allocation, artifacts, runtime
 
 log = runtime.start_job(snakemake.log[0])
-settings = snakemake.params.settings
+settings, sparsity = dict(snakemake.params.settings), snakemake.wildcards.sparsity
 
 if snakemake.input.get("scores"):
     table, _ = artifacts.read_table(snakemake.input.scores, "scores")
 else:
     table = pd.DataFrame(artifacts.read_manifest(snakemake.input.model)["matrices"])
-plan = allocation.allocate(table, sparsity=snakemake.wildcards.sparsity, **settings)
+if settings.pop("budget", "model") == "tower":
+    sparsity = dict.fromkeys(table["tower"], sparsity)
+plan = allocation.allocate(table, sparsity=sparsity, **settings)
 log.info("%d of %d weights stay", plan["keep"].sum(), plan["n_weights"].sum())
 
 head = artifacts.header(
     "allocation",
     rule=snakemake.rule,
     code=snakemake.params.code,
-    config={"sparsity": snakemake.wildcards.sparsity, **settings},
+    config={"sparsity": snakemake.wildcards.sparsity, **snakemake.params.settings},
     inputs=artifacts.input_hashes(dict(snakemake.input.items())),
 )
 artifacts.write_json(snakemake.output.plan, {"matrices": plan.to_dict("records")}, head)

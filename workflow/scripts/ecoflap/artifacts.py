@@ -241,7 +241,7 @@ def write_manifest(folder: Path | str, head: Mapping, matrices: list[dict]) -> N
     Args:
         folder: The checkpoint; the hash of every file in it is recorded.
         head: Provenance header.
-        matrices: The prunable matrices: tower, block, name, n_weights.
+        matrices: The prunable matrices: tower, block, name, n_weights, n_out, n_in.
     """
     folder = Path(folder)
     files = {

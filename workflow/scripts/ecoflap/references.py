@@ -6,7 +6,7 @@ from fractions import Fraction
 from pathlib import Path
 from string import Formatter
 
-from ecoflap.allocation import exact
+from ecoflap.allocation import METHODS, exact
 from ecoflap.errors import AllocationError, message
 from ecoflap.registry import (
     CRITERIA,
@@ -184,41 +184,51 @@ def _variant_problems(place: str, config: Mapping, variant: Mapping) -> Iterator
         yield f"{place}: " + unknown("criterion", variant["criterion"], criteria)
     if "group" in variant and variant["criterion"] not in ("wanda", "ria"):
         yield message(f"{place}: group", "group with the criterion wanda or ria", "Remove group.")
-    allocation = variant.get("allocation", "uniform")
-    if (allocation != "uniform") != ("score" in variant):
-        yield message(
-            f"{place}: allocation {allocation} with{'' if 'score' in variant else 'out'} a score",
-            "a score with the allocations ecoflap and owl, and only there",
-            "Add or remove the key score.",
-        )
-    estimator = config["scores"].get(variant.get("score"), {}).get("estimator")
-    if allocation == "owl" and estimator not in (None, "outliers"):
-        yield message(
-            f"{place}: allocation owl with the estimator {estimator}",
-            "a score with the estimator outliers",
-            "Choose another score or allocation.",
-        )
     if "score" in variant:
         yield from _missing(place, "score", [variant["score"]], config["scores"])
     if "calibration" in variant:
         yield from _missing(place, "calibration", [variant["calibration"]], config["calibrations"])
-    for key, allowed in (
-        ("max_sparsity", ["ecoflap"]),
-        ("granularity", ["ecoflap", "owl"]),
-        ("reduction", ["ecoflap"]),
-    ):
-        if key in variant and allocation not in allowed:
-            yield message(
-                f"{place}: {key} with the allocation {allocation}",
-                f"{key} with {' and '.join(allowed)}",
-                f"Remove {key}.",
-            )
+    yield from _allocation_problems(place, config, variant)
     if variant["criterion"] == "global-magnitude" and len(variant) > 2:
         yield message(
             f"{place}: global-magnitude with further keys",
             "label and criterion only",
             "Remove the others: the threshold of the whole model decides.",
         )
+
+
+def _allocation_problems(place: str, config: Mapping, variant: Mapping) -> Iterator[str]:
+    allocation = variant.get("allocation", "uniform")
+    if allocation not in METHODS:
+        yield f"{place}: " + unknown("allocation", allocation, METHODS)
+        return
+    method = METHODS[allocation]
+    if method.scored != ("score" in variant):
+        scored = [name for name, other in METHODS.items() if other.scored]
+        yield message(
+            f"{place}: allocation {allocation} with{'' if 'score' in variant else 'out'} a score",
+            f"a score with the allocations {', '.join(scored)}, and only there",
+            "Add or remove the key score.",
+        )
+    estimator = config["scores"].get(variant.get("score"), {}).get("estimator")
+    if method.estimators and estimator not in (None, *method.estimators):
+        yield message(
+            f"{place}: allocation {allocation} with the estimator {estimator}",
+            f"a score with the estimator {' or '.join(method.estimators)}",
+            "Choose another score or allocation.",
+        )
+    for key, used in (
+        ("max_sparsity", "bounded"),
+        ("granularity", "grouped"),
+        ("reduction", "reduced"),
+    ):
+        if key in variant and not getattr(method, used):
+            allowed = [name for name, other in METHODS.items() if getattr(other, used)]
+            yield message(
+                f"{place}: {key} with the allocation {allocation}",
+                f"{key} with {', '.join(allowed)}",
+                f"Remove {key}.",
+            )
 
 
 def _experiment_problems(place: str, config: Mapping, experiment: Mapping) -> Iterator[str]:

@@ -96,9 +96,14 @@ SCORES = Registry(
         "local-wanda",
         "local-sparsegpt",
         "outliers",
+        "medians",
+        "spectrum",
+        "elements",
+        "elements-magnitude",
+        "lamp",
     ),
 )
-LOSS_SCORES = ("zeroth", "gradnorm", "first", "fisher")  # the others look at no loss
+LOSS_SCORES = ("zeroth", "gradnorm", "first", "fisher", "elements")  # the others look at no loss
 DATASETS = Registry("data set", "ecoflap.data", ("scenes", "easy-vqa", "wikitext-2"))
 ADAPTERS = Registry("model family", "ecoflap.models", ("blip2", "clip", "causal-lm"))
 FAMILIES = {

@@ -1,7 +1,8 @@
-"""Global scores: one number per weight matrix, from the loss of the whole model.
+"""Global scores: one number per weight matrix, most of them from the loss of the whole model.
 
-A score is a module with ``compute(model, batches, *, seed, **settings) -> dict[str, float]``
-and ``SETTINGS``, the settings it takes with their defaults.
+A score is a module with ``compute(model, batches, *, seed, **settings)`` and ``SETTINGS``, the
+settings it takes with their defaults. ``compute`` returns by matrix name a number, or a number
+with the histogram of what it was made of (`ecoflap.scores.histogram.Scored`).
 """
 
 from collections.abc import Collection, Iterable, Mapping
@@ -11,6 +12,7 @@ import torch
 
 from ecoflap.errors import ConfigError, PruningError, message
 from ecoflap.registry import SCORES, unknown
+from ecoflap.scores.histogram import Scored
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,15 +34,19 @@ def score(
     Args:
         model: What `ecoflap.load` returned.
         batches: Dicts of tensors that the model's forward takes, labels included.
-        estimator: ``gradnorm``, ``zeroth``, ``first``, ``fisher``, ``magnitude``, ``local-wanda``,
-            ``local-sparsegpt`` or ``outliers`` (for the allocation ``owl``).
+        estimator: ``gradnorm``, ``zeroth``, ``first``, ``fisher``, ``magnitude``, ``local-wanda``
+            or ``local-sparsegpt``; for one allocation each: ``outliers`` (``owl``), ``medians``
+            (``dlp``), ``spectrum`` (``alphapruning``), ``elements`` and ``elements-magnitude``
+            (``global``), ``lamp``.
         seed: Seeds the noise of ``zeroth``, together with matrix, batch and draw.
         blocks: Indices into ``model.blocks`` (``zeroth`` only): score these alone. The rows of
             several such runs are those of one run over all blocks.
         **settings: Settings of the estimator: ``zeroth`` takes ``draws`` and ``epsilon``.
 
     Returns:
-        One row per matrix: tower, block, name, n_weights, score, draws.
+        One row per matrix: tower, block, name, n_weights, n_out, n_in, score, draws; with
+        ``medians``, ``elements``, ``elements-magnitude`` and ``lamp`` also the histogram of all
+        its weights, buckets and counts.
 
     Raises:
         ConfigError: for an unknown estimator or setting.
@@ -53,8 +59,8 @@ def score(
     batches = [model.to_device(batch) for batch in batches]
     if not batches:
         raise PruningError(message("no calibration batch", "at least one", "Pass batches."))
-    settings = {**module.SETTINGS, **settings}
     frame = matrix_table(model)
+    settings = {**module.SETTINGS, **settings}
     if blocks is not None:
         if estimator != "zeroth":
             raise ConfigError(
@@ -66,9 +72,13 @@ def score(
             )
         names = {model.blocks[index].name for index in blocks}
         frame = frame[frame["block"].isin(names)].reset_index(drop=True)
-        values = module.compute(model, batches, seed=seed, blocks=blocks, **settings)
-    else:
-        values = module.compute(model, batches, seed=seed, **settings)
+        settings["blocks"] = blocks
+    values = module.compute(model, batches, seed=seed, **settings)
+    return _filled(frame, values, settings.get("draws", 0))
+
+
+def _filled(frame: "pd.DataFrame", values: Mapping, draws: float) -> "pd.DataFrame":
+    """Returns the table of matrices with what an estimator found for each."""
     missing = [name for name in frame["name"] if name not in values]
     if missing:
         raise PruningError(
@@ -78,8 +88,13 @@ def score(
                 "Pass batches with all inputs of the model.",
             )
         )
-    frame["score"] = [float(values[name]) for name in frame["name"]]
-    frame["draws"] = int(settings.get("draws", 0))
+    found = [values[name] for name in frame["name"]]
+    histograms = all(isinstance(value, Scored) for value in found)
+    frame["score"] = [float(value.score if histograms else value) for value in found]
+    frame["draws"] = int(draws)
+    if histograms:
+        frame["buckets"] = [value.buckets for value in found]
+        frame["counts"] = [value.counts for value in found]
     bad = frame[~frame["score"].map(lambda value: 0 <= value < float("inf"))]
     if len(bad):
         row = bad.iloc[0]
@@ -94,8 +109,11 @@ def score(
 
 
 def matrix_table(model: "Model") -> "pd.DataFrame":
-    """Lists the prunable matrices of a model: tower, block, name, n_weights."""
+    """Lists the prunable matrices of a model: tower, block, name, n_weights, n_out, n_in."""
     import pandas as pd
 
-    rows = [(m.tower, model.blocks[m.block].name, m.name, m.n_weights) for m in model.matrices()]
-    return pd.DataFrame(rows, columns=["tower", "block", "name", "n_weights"])
+    rows = [
+        (m.tower, model.blocks[m.block].name, m.name, m.n_weights, *m.module.weight.shape)
+        for m in model.matrices()
+    ]
+    return pd.DataFrame(rows, columns=["tower", "block", "name", "n_weights", "n_out", "n_in"])

@@ -1,6 +1,6 @@
 """What the scores from a criterion's own local metric share."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from types import ModuleType
 from typing import TYPE_CHECKING
 
@@ -13,7 +13,32 @@ if TYPE_CHECKING:
     from ecoflap.models.base import Model
 
 
-@torch.no_grad()
+def metrics(
+    model: "Model",
+    batches: Sequence[Mapping[str, torch.Tensor]],
+    criterion: ModuleType,
+    label: str,
+) -> Iterator[tuple[str, torch.Tensor]]:
+    """Walks the dense model block by block and yields a criterion's metric of each matrix.
+
+    Args:
+        model: The model, not changed.
+        batches: Calibration batches on the model's device.
+        criterion: A module of `ecoflap.criteria` with a ``metric``.
+        label: Shown by the progress bar.
+
+    Yields:
+        The name of a matrix and its metric [n_out, n_in].
+    """
+    walk = Walk(model, batches, criterion)
+    for block in tqdm(walk, desc=label, unit="block", disable=None):
+        statistics = walk.statistics(block)
+        for matrix in block.matrices:
+            weight = matrix.module.weight.detach()
+            yield matrix.name, criterion.metric(weight, statistics[matrix.name])
+        walk.advance(block)
+
+
 def mean_metric(
     model: "Model",
     batches: Sequence[Mapping[str, torch.Tensor]],
@@ -34,12 +59,7 @@ def mean_metric(
     Returns:
         Mean by matrix name.
     """
-    means = {}
-    walk = Walk(model, batches, criterion)
-    for block in tqdm(walk, desc="local score", unit="block", disable=None):
-        statistics = walk.statistics(block)
-        for matrix in block.matrices:
-            metric = criterion.metric(matrix.module.weight.detach(), statistics[matrix.name])
-            means[matrix.name] = metric.mean(dtype=torch.float64).item()
-        walk.advance(block)
-    return means
+    return {
+        name: metric.mean(dtype=torch.float64).item()
+        for name, metric in metrics(model, batches, criterion, "local score")
+    }
