@@ -50,7 +50,7 @@ def costs(tmp_path):
     score = {"score": "s", "peak_memory_mb": 80.0}
     used = cost_file(tmp_path, "used", calibration="c", seconds=3.0, **score)
     other = cost_file(tmp_path, "other", calibration="d", seconds=9.0, **score)
-    return collect.costs([prune], [used, other], {"m": {"a": ("c", "s")}})
+    return collect.costs([prune], [used, other], [], {"m": {"a": ("c", "s")}})
 
 
 def test_a_method_costs_its_own_score_and_its_pruning(tmp_path):

@@ -1,6 +1,41 @@
+rule choose_max_sparsity:
+    input:
+        model="results/models/{model}",
+        scores=allocation_scores,
+        samples=prune_samples,
+    output:
+        margins="results/allocations/{model}/{variant}/seed{seed}/{sparsity}.margins.json",
+    log:
+        "results/logs/choose_max_sparsity/{model}/{variant}/seed{seed}/{sparsity}.log",
+    benchmark:
+        "results/benchmarks/choose_max_sparsity/{model}/{variant}/seed{seed}/{sparsity}.tsv"
+    wildcard_constraints:
+        variant="|".join(config["variants"]),
+    conda:
+        "../../envs/pipeline.yaml"
+    threads: 1
+    resources:
+        gpu=GPUS,
+        mem_mb=8000,
+        runtime=480,
+    params:
+        allocation=allocation_settings,
+        pruning=prune_settings,
+        calibration=held_out_settings,
+        dtype=lookup(dpath="models/{model}/dtype", within=config),
+        batch_size=lookup(dpath="models/{model}/batch_size", within=config),
+        device=config["device"],
+        code=margins_code,
+    message:
+        "Choosing p_max at {wildcards.sparsity} in {wildcards.model} for {wildcards.variant}, seed {wildcards.seed}"
+    script:
+        "../scripts/choose_max_sparsity.py"
+
+
 rule allocate_sparsity:
     input:
         scores=allocation_scores,
+        margins=allocation_margins,
         model="results/models/{model}",
     output:
         plan="results/allocations/{model}/{variant}/seed{seed}/{sparsity}.json",

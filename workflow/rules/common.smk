@@ -78,9 +78,14 @@ def prepare_code(wildcards):
 
 
 # extract_calibration
+def calibration_entry(name, leave_out=None):
+    entry = config["calibrations"][name]
+    located = {**entry, "dataset": targets.located(config, entry["dataset"])}
+    return {key: value for key, value in located.items() if key != leave_out}
+
+
 def calibration_settings(wildcards):
-    entry = config["calibrations"][wildcards.calibration]
-    return {**entry, "dataset": targets.located(config, entry["dataset"])}
+    return calibration_entry(wildcards.calibration, leave_out="held_out")
 
 
 def calibration_code(wildcards):
@@ -102,6 +107,10 @@ def allocation_scores(wildcards):
     return targets.SCORES.format(**values) if values["score"] else []
 
 
+def allocation_margins(wildcards):
+    return targets.MARGINS if targets.is_auto(variant(wildcards)) else []
+
+
 def allocation_settings(wildcards):
     entry = variant(wildcards)
     keys = ("granularity", "reduction", "budget")
@@ -112,6 +121,23 @@ def allocation_settings(wildcards):
     if ":" in entry.get("pattern", ""):
         settings["of"] = int(entry["pattern"].partition(":")[2])
     return settings
+
+
+# choose_max_sparsity
+def held_out_settings(wildcards):
+    return calibration_entry(
+        targets.calibration_of(config, wildcards.model, wildcards.variant)
+    )
+
+
+def margins_code(wildcards):
+    name = targets.calibration_of(config, wildcards.model, wildcards.variant)
+    plugins = [
+        adapter(wildcards),
+        CRITERIA.module_name(variant(wildcards)["criterion"]),
+        dataset(config["calibrations"][name]),
+    ]
+    return code("choose_max_sparsity.py", plugins)
 
 
 # prune_model
@@ -171,6 +197,10 @@ def table_score_costs(wildcards):
     return list(
         dict.fromkeys(targets.scores(config, wildcards.table, targets.SCORE_COST))
     )
+
+
+def table_margins(wildcards):
+    return list(targets.margins(config, wildcards.table))
 
 
 def table_published(wildcards):

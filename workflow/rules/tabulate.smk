@@ -3,6 +3,7 @@ rule make_table:
         metrics=table_metrics,
         costs=table_costs,
         score_costs=table_score_costs,
+        margins=table_margins,
         published=table_published,
     output:
         csv=report(

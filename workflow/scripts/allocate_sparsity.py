@@ -13,6 +13,9 @@ if snakemake.input.get("scores"):
     table, _ = artifacts.read_table(snakemake.input.scores, "scores")
 else:
     table = pd.DataFrame(artifacts.read_manifest(snakemake.input.model)["matrices"])
+if snakemake.input.get("margins"):
+    rows = artifacts.read_json(snakemake.input.margins, "margins")["margins"]
+    settings["max_sparsity"] = next(row["max_sparsity"] for row in rows if row["chosen"])
 if settings.pop("budget", "model") == "tower":
     sparsity = dict.fromkeys(table["tower"], sparsity)
 plan = allocation.allocate(table, sparsity=sparsity, **settings)

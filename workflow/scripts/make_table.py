@@ -9,7 +9,7 @@ log = runtime.start_job(snakemake.log[0])
 settings, files = snakemake.params.settings, snakemake.input
 
 summary = collect.over_seeds(collect.metrics(files.metrics))
-costs = collect.costs(files.costs, files.score_costs, settings["scores"])
+costs = collect.costs(files.costs, files.score_costs, files.margins, settings["scores"])
 published = tables.read_published(files.published) if files.get("published") else None
 frame = tables.tidy(summary, costs, published, settings)
 

@@ -4,7 +4,7 @@ Output: what changed (packed masks or tensors), a row per matrix, and what it co
 """
 
 import pandas as pd
-from ecoflap import artifacts, calibration, models, pruning, runtime
+from ecoflap import artifacts, baselines, calibration, models, pruning, runtime
 from ecoflap.registry import CRITERIA
 
 log = runtime.start_job(snakemake.log[0], snakemake.threads)
@@ -23,16 +23,18 @@ head = artifacts.header(
     inputs=artifacts.input_hashes(dict(files.items())),
     dense=artifacts.file_hash(files.model),
 )
+batches, updates = [], False
+if files.get("samples"):
+    samples, _ = artifacts.read_tensors(files.samples, "calibration")
+    batches = calibration.batches(samples, snakemake.params.batch_size)
 if criterion == "global-magnitude":
     with model.cost() as cost:
-        report = pruning.prune_global_magnitude(model, snakemake.wildcards.sparsity)
-    updates = False
+        report = baselines.prune_global_magnitude(model, snakemake.wildcards.sparsity)
+elif criterion == "iterative-obd":
+    with model.cost() as cost:
+        report = baselines.prune_iterative_obd(model, batches, snakemake.wildcards.sparsity)
 else:
     plan = pd.DataFrame(artifacts.read_json(files.plan, "allocation")["matrices"])
-    batches = []
-    if files.get("samples"):
-        samples, _ = artifacts.read_tensors(files.samples, "calibration")
-        batches = calibration.batches(samples, snakemake.params.batch_size)
     with model.cost() as cost:
         report = pruning.prune(model, batches, plan, **settings)
     updates = CRITERIA.get(criterion).UPDATES_WEIGHTS

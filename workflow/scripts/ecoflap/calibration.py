@@ -30,6 +30,40 @@ def collect(model: "Model", calibration: Mapping, seed: int) -> tuple[dict, dict
     Raises:
         DataError: if the data set has fewer samples than asked for.
     """
+    chosen, _ = _draw(model, calibration, seed)
+    return _encode(model, calibration, chosen, seed)
+
+
+def held_out(model: "Model", calibration: Mapping, seed: int) -> tuple[dict, dict]:
+    """Draws further samples, none of which `collect` draws with the same seed.
+
+    Args:
+        model: The model whose processor encodes.
+        calibration: As for `collect`, with ``held_out``, the number of samples.
+        seed: As for `collect`.
+
+    Returns:
+        What `collect` returns.
+
+    Raises:
+        DataError: if the data set has too few samples left.
+    """
+    _, rest = _draw(model, calibration, seed)
+    count = calibration["held_out"]
+    if count > len(rest):
+        raise DataError(
+            message(
+                f"{count} held-out samples asked for, {len(rest)} left",
+                f"at most {len(rest)}",
+                "Lower held_out or samples, or use a larger split.",
+            )
+        )
+    chosen = random.Random(seed_from("held-out", seed)).sample(rest, count)
+    return _encode(model, calibration, chosen, seed)
+
+
+def _draw(model: "Model", calibration: Mapping, seed: int) -> tuple[list[dict], list[dict]]:
+    """Returns the examples drawn for calibration, and all others."""
     examples = data.load(calibration["dataset"])
     if calibration["format"] == "text-windows":
         examples = _windows(model, examples, calibration["window"])
@@ -43,6 +77,13 @@ def collect(model: "Model", calibration: Mapping, seed: int) -> tuple[dict, dict
             )
         )
     chosen = random.Random(seed_from("calibration", seed)).sample(examples, count)
+    drawn = {example["id"] for example in chosen}
+    return chosen, [example for example in examples if example["id"] not in drawn]
+
+
+def _encode(
+    model: "Model", calibration: Mapping, chosen: list[dict], seed: int
+) -> tuple[dict, dict]:
     prepared = [FORMATS[calibration["format"]](example, seed) for example in chosen]
     samples = [
         {"id": e["id"], **{k: e[k] for k in ("prompt", "target", "caption") if k in e}}

@@ -65,13 +65,15 @@ def over_seeds(frame: pd.DataFrame) -> pd.DataFrame:
 def costs(
     prune_files: Iterable[str],
     score_files: Iterable[str],
+    margin_files: Iterable[str],
     scores: Mapping[str, Mapping[str, tuple[str, str]]],
 ) -> pd.DataFrame:
-    """Adds up what a method costs: its score and its pruning pass.
+    """Adds up what a method costs: its score, its choice of p_max and its pruning pass.
 
     Args:
         prune_files: Cost files of prune_model.
         score_files: Cost files of compute_scores.
+        margin_files: Files of choose_max_sparsity.
         scores: By model and variant, the calibration set and the score that were used.
 
     Returns:
@@ -82,11 +84,17 @@ def costs(
         (cost["model"], cost["calibration"], cost["score"], cost["seed"]): cost
         for cost in (artifacts.read_json(file, "cost") for file in score_files)
     }
+    choices = {
+        tuple(choice[key] for key in (*POINT, "seed")): choice
+        for choice in (artifacts.read_json(file, "margins") for file in margin_files)
+    }
     rows = []
     for file in prune_files:
         cost = artifacts.read_json(file, "cost")
         used = scores[cost["model"]].get(cost["variant"])
         parts = [cost, scoring[cost["model"], *used, cost["seed"]]] if used else [cost]
+        choice = choices.get(tuple(cost[key] for key in (*POINT, "seed")))
+        parts += [choice] if choice else []
         rows.append(
             {
                 **{key: cost[key] for key in POINT},

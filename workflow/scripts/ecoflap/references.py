@@ -15,10 +15,12 @@ from ecoflap.registry import (
     LOSS_SCORES,
     SCORES,
     VIEWS,
+    WHOLE_MODEL,
     unknown,
 )
 from ecoflap.targets import (
     calibration_of,
+    is_auto,
     max_sparsity,
     needs_plan,
     suites_of,
@@ -179,7 +181,7 @@ def _leaks(name: str, dataset: Mapping, tasks: Mapping) -> Iterator[str]:
 
 
 def _variant_problems(place: str, config: Mapping, variant: Mapping) -> Iterator[str]:
-    criteria = [*CRITERIA, "global-magnitude"]
+    criteria = [*CRITERIA, *WHOLE_MODEL]
     if variant["criterion"] not in criteria:
         yield f"{place}: " + unknown("criterion", variant["criterion"], criteria)
     if "group" in variant and variant["criterion"] not in ("wanda", "ria"):
@@ -189,11 +191,12 @@ def _variant_problems(place: str, config: Mapping, variant: Mapping) -> Iterator
     if "calibration" in variant:
         yield from _missing(place, "calibration", [variant["calibration"]], config["calibrations"])
     yield from _allocation_problems(place, config, variant)
-    if variant["criterion"] == "global-magnitude" and len(variant) > 2:
+    further = set(variant) - {"label", "criterion", "calibration"}
+    if variant["criterion"] in WHOLE_MODEL and further:
         yield message(
-            f"{place}: global-magnitude with further keys",
-            "label and criterion only",
-            "Remove the others: the threshold of the whole model decides.",
+            f"{place}: {variant['criterion']} with {', '.join(sorted(further))}",
+            "label, criterion and calibration only",
+            "Remove the others: one threshold for many matrices decides.",
         )
 
 
@@ -324,7 +327,8 @@ def _sparsity_problems(place: str, config: Mapping, variant: str, sparsity: str)
         if p == 0:
             yield message(f"{place}: sparsity {sparsity}", "above 0", "The dense row is implied.")
         yield from _pattern_problems(place, entry, p)
-        if "max_sparsity" in entry and exact(max_sparsity(entry, sparsity)) < p:
+        bounded = "max_sparsity" in entry and not is_auto(entry)
+        if bounded and exact(max_sparsity(entry, sparsity)) < p:
             yield message(
                 f"{place}: max_sparsity (p_max) {entry['max_sparsity']} is below {sparsity}",
                 f"at least {sparsity}, or a margin such as +0.1",

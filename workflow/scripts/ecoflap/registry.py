@@ -83,6 +83,10 @@ VIEWS = {
     "retrieval": "retrieval",
     "perplexity": "text",
 }
+WHOLE_MODEL = (
+    "global-magnitude",
+    "iterative-obd",
+)  # one threshold for many matrices, no allocation
 CRITERIA = Registry("criterion", "ecoflap.criteria", ("magnitude", "wanda", "sparsegpt", "ria"))
 SCORES = Registry(
     "score",

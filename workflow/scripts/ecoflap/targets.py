@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from ecoflap.allocation import default_max_sparsity
+from ecoflap.registry import WHOLE_MODEL
 
 DENSE = "dense"
 DENSE_SPARSITY = "0.0"
@@ -13,6 +14,7 @@ SAMPLES = "results/calibration/{model}/{calibration}/seed{seed}/samples.safetens
 SCORES = "results/scores/{model}/{calibration}/seed{seed}/{score}.parquet"
 SCORE_COST = "results/scores/{model}/{calibration}/seed{seed}/{score}.cost.json"
 PLAN = "results/allocations/{model}/{variant}/seed{seed}/{sparsity}.json"
+MARGINS = "results/allocations/{model}/{variant}/seed{seed}/{sparsity}.margins.json"
 CHANGES = "results/pruned/{model}/{variant}/seed{seed}/{sparsity}/changes.safetensors"
 PRUNE_COST = "results/pruned/{model}/{variant}/seed{seed}/{sparsity}/cost.json"
 METRICS = "results/evaluation/{model}/{variant}/seed{seed}/{sparsity}/{suite}/metrics.json"
@@ -27,8 +29,13 @@ class Point(NamedTuple):
     sparsity: str
 
 
+def is_auto(variant: Mapping) -> bool:
+    """Tells whether a variant's p_max is chosen by the loss of pruned models."""
+    return variant.get("max_sparsity") == "auto"
+
+
 def max_sparsity(variant: Mapping, sparsity: str) -> str:
-    """Returns p_max of a variant at a sparsity, as decimal text."""
+    """Returns p_max of a variant at a sparsity, as decimal text or ``auto``."""
     given = variant.get("max_sparsity", "+0.1")
     return default_max_sparsity(sparsity, given[1:]) if given.startswith("+") else given
 
@@ -40,12 +47,12 @@ def calibration_of(config: Mapping, model: str, variant: str) -> str:
 
 def needs_samples(variant: Mapping) -> bool:
     """Tells whether a variant's criterion reads calibration samples."""
-    return variant["criterion"] not in ("magnitude", "global-magnitude")
+    return variant["criterion"] not in ("magnitude", "global-magnitude") or is_auto(variant)
 
 
 def needs_plan(variant: Mapping) -> bool:
     """Tells whether a variant follows an allocation; one threshold for all matrices does not."""
-    return variant["criterion"] != "global-magnitude"
+    return variant["criterion"] not in WHOLE_MODEL
 
 
 def points(config: Mapping, experiment: str) -> list[Point]:
@@ -100,6 +107,13 @@ def pruned(config: Mapping, experiment: str, template: str = CHANGES) -> Iterato
     """Yields a file of each pruned model of an experiment."""
     for point in points(config, experiment):
         yield template.format(**point._asdict())
+
+
+def margins(config: Mapping, experiment: str) -> Iterator[str]:
+    """Yields the choices of p_max that an experiment's variants rest on."""
+    for point in points(config, experiment):
+        if is_auto(config["variants"][point.variant]):
+            yield MARGINS.format(**point._asdict())
 
 
 def metrics(config: Mapping, experiment: str) -> Iterator[str]:
