@@ -44,6 +44,16 @@ rule figures:
         ],
 
 
+rule allocations_compared:
+    input:
+        [
+            file
+            for name in config["experiments"]
+            if name.startswith("allocations-")
+            for file in targets.outputs(config, name)
+        ],
+
+
 for name in config["experiments"]:
 
     rule:

@@ -1,7 +1,7 @@
 """Figures from collected artifacts: what is drawn, and the numbers that were drawn."""
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import matplotlib
@@ -15,6 +15,8 @@ from matplotlib.figure import Figure
 
 from ecoflap import collect
 from ecoflap.targets import DENSE
+
+LINE_STYLES = ("-", "--", ":")
 
 
 def draw(frame: pd.DataFrame, settings: Mapping, style: Mapping) -> Figure:
@@ -57,8 +59,16 @@ def save(figure: Figure, paths: Mapping[str, str | Path], dpi: int) -> None:
     plt.close(figure)
 
 
-def _looks(style: Mapping):
-    return zip(itertools.cycle(style["colours"]), itertools.cycle(style["markers"]), strict=False)
+def _looks(style: Mapping) -> Iterator[dict[str, str]]:
+    """Yields colour, marker and line style; where colours start anew, the other two change."""
+    count = len(style["colours"])
+    for number in itertools.count():
+        around, position = divmod(number, count)
+        yield {
+            "color": style["colours"][position],
+            "marker": style["markers"][(position + around) % len(style["markers"])],
+            "linestyle": LINE_STYLES[around % len(LINE_STYLES)],
+        }
 
 
 def _panels(count: int, style: Mapping, *, columns: int, share_y: bool = False):
@@ -85,7 +95,7 @@ def _tradeoff(frame: pd.DataFrame, settings: Mapping, style: Mapping) -> Figure:
     for axis, ((task, metric), part) in zip(axes, panels, strict=True):
         dense = part[part["variant"] == DENSE]["value"].iloc[0]
         axis.axhline(dense, color=style["dense_colour"], linestyle="--", linewidth=1, label="Dense")
-        for variant, (colour, marker) in zip(settings["variants"], _looks(style), strict=False):
+        for variant, look in zip(settings["variants"], _looks(style), strict=False):
             line = part[part["variant"] == variant].assign(
                 x=lambda rows: rows["sparsity"].astype(float)
             )
@@ -94,8 +104,7 @@ def _tradeoff(frame: pd.DataFrame, settings: Mapping, style: Mapping) -> Figure:
                 line["x"],
                 line["value"],
                 yerr=line["standard_error"],
-                color=colour,
-                marker=marker,
+                **look,
                 markersize=4,
                 linewidth=1.2,
                 capsize=2,
@@ -103,7 +112,8 @@ def _tradeoff(frame: pd.DataFrame, settings: Mapping, style: Mapping) -> Figure:
             )
         unit = " (%)" if metric in collect.PERCENT else ""
         name = collect.METRIC_LABELS[metric] + unit
-        axis.set(title=labels["tasks"][task], xlabel="Sparsity", ylabel=name)
+        scale = "log" if metric == "perplexity" else "linear"
+        axis.set(title=labels["tasks"][task], xlabel="Sparsity", ylabel=name, yscale=scale)
     _legend(figure, axes[0])
     return figure
 
@@ -122,14 +132,13 @@ def _sparsity_per_block(frame: pd.DataFrame, settings: Mapping, style: Mapping) 
             label=f"Uniform ({sparsity})",
         )
         blocks = list(dict.fromkeys(part["block"]))
-        for variant, (colour, marker) in zip(settings["variants"], _looks(style), strict=False):
+        for variant, look in zip(settings["variants"], _looks(style), strict=False):
             rows = part[part["variant"] == variant]
             mean = rows.groupby("block", sort=False)["block_sparsity"].mean().reindex(blocks)
             axis.plot(
                 range(len(blocks)),
                 mean,
-                color=colour,
-                marker=marker,
+                **look,
                 markersize=4,
                 linewidth=1.2,
                 label=settings["labels"]["variants"][variant],
@@ -153,8 +162,9 @@ def _score_scatter(frame: pd.DataFrame, settings: Mapping, style: Mapping) -> Fi
     wide = frame.pivot_table(index=["tower", "name"], columns="score_id", values="score")
     figure, axes = _panels(1, style, columns=1)
     axis = axes[0]
-    for (tower, part), (colour, marker) in zip(wide.groupby("tower"), _looks(style), strict=False):
-        axis.scatter(part[x], part[y], s=10, color=colour, marker=marker, label=tower, alpha=0.7)
+    for (tower, part), look in zip(wide.groupby("tower"), _looks(style), strict=False):
+        look = {key: look[key] for key in ("color", "marker")}
+        axis.scatter(part[x], part[y], s=10, **look, label=tower, alpha=0.7)
     positive = wide[(wide[x] > 0) & (wide[y] > 0)]
     limits = [positive[[x, y]].min().min() / 1.5, positive[[x, y]].max().max() * 1.5]
     axis.plot(
