@@ -7,7 +7,9 @@ import pytest
 import yaml
 from ecoflap import config as configuration
 from ecoflap import targets
+from ecoflap.allocation import METHODS
 from ecoflap.errors import ConfigError
+from ecoflap.registry import SCORES
 
 ROOT = Path(__file__).parents[2]
 SCHEMAS = ROOT / "workflow" / "schemas"
@@ -140,6 +142,22 @@ BAD = [
     ("variants/wanda/pattern", "n:7", "sparsity 0.5 with the pattern n:7", "1 - N/7"),
     ("variants/ecoflap-first/allocation", "owl", "owl with the estimator first", "outliers"),
     ("variants/wanda/allocation", "owl", "owl without a score", "Add or remove"),
+    (
+        "variants/wanda/allocation",
+        "alphaprunning",
+        "'alphaprunning'",
+        "Did you mean 'alphapruning'",
+    ),
+    ("variants/er/score", "first", "allocation er with a score", "Add or remove"),
+    ("variants/lamp/score", None, "allocation lamp without a score", "Add or remove"),
+    ("variants/dlp/score", "first", "dlp with the estimator first", "estimator medians"),
+    ("variants/global/score", "lamp", "global with the estimator lamp", "elements-magnitude"),
+    ("variants/alphapruning/score", "outliers", "with the estimator outliers", "spectrum"),
+    ("variants/lamp/max_sparsity", "+0.1", "max_sparsity with the allocation lamp", "Remove"),
+    ("variants/global/reduction", "mean", "reduction with the allocation global", "Remove"),
+    ("variants/wanda/granularity", "matrix", "granularity with the allocation uniform", "Remove"),
+    ("variants/er/budget", "block", "'block'", "model, tower"),
+    ("variants/global-magnitude/budget", "tower", "global-magnitude with", "Remove"),
     ("variants/wanda/label", "SparseGPT", "two variants with the label", "Change one label"),
     ("variants/wanda/label", "Dense", "two variants with the label 'Dense'", "Change one label"),
     ("variants/ecoflap-wanda/score", "first", "batch of one sample", "another batch_size"),
@@ -240,3 +258,21 @@ def test_local_folders_reach_the_data_set():
     config["data_folders"] = {"wikitext-2": "some/folder"}
     task = targets.tasks_of(config, "wikitext-2")["wikitext-2"]
     assert task["dataset"]["folder"] == "some/folder"
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_allocation_has_estimators_and_a_place_in_the_documents(name):
+    assert set(METHODS[name].estimators) <= set(SCORES)
+    for document in ("README.md", "config/README.md"):
+        assert f"`{name}`" in (ROOT / document).read_text()
+
+
+def test_allocations_that_need_no_score_ignore_the_seed_as_far_as_their_criterion_does():
+    config = checked()
+    config["seeds"] = [0, 1]
+    config["variants"]["er"]["criterion"] = "magnitude"
+    config["experiments"]["table1"]["variants"] = ["er", "alphapruning"]
+    assert [point.seed for point in targets.points(config, "table1")] == [0, 0, 1]
+    files = list(targets.scores(config, "table1"))
+    assert len(files) == 2
+    assert all(file.endswith("/spectrum.parquet") for file in files)

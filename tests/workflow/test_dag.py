@@ -217,6 +217,29 @@ def test_owl_ria_and_mixed_patterns_run_from_the_config(tmp_path):
     assert layers["sparsity"].nunique() > 1
 
 
+def test_histograms_shapes_and_budgets_per_tower_reach_the_allocation(tmp_path):
+    project, config = Project(tmp_path), copy.deepcopy(SMALL)
+    config["scores"]["each"] = {"estimator": "elements", "samples": 16, "batch_size": 16}
+    shared = {"criterion": "wanda", "budget": "tower", "granularity": "matrix"}
+    config["variants"] |= {
+        "small-er": {"label": "ER", "allocation": "er", **shared},
+        "small-global": {"label": "Global", "allocation": "global", "score": "each", **shared},
+    }
+    project.write_config(config)
+    files = [
+        f"results/allocations/demo-clip/{name}/seed0/0.5.json"
+        for name in ("small-er", "small-global")
+    ]
+    code, output = project.snakemake(*files)
+    assert code == 0, output
+    for file in files:
+        plan = pd.DataFrame(artifacts.read_json(project.folder / file, "allocation")["matrices"])
+        for _, tower in plan.groupby("tower"):
+            assert tower["keep"].sum() == round(0.5 * tower["n_weights"].sum())
+            assert tower["group_sparsity"].nunique() > 1
+        assert not {"buckets", "counts"} & set(plan)
+
+
 def test_an_artifact_of_another_point_is_not_used(tmp_path):
     project = Project(tmp_path)
     made, other = (
