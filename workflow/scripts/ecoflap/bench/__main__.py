@@ -18,7 +18,7 @@ def parser() -> argparse.ArgumentParser:
     names = whole.add_subparsers(dest="name", required=True, metavar="NAME")
     helps = {
         "cpu": "speed against the literal algorithms, about 8 minutes on 2 cores",
-        "memory": "peak memory, and pruning from disk; needs 21 GB of free space",
+        "memory": "peak memory, and pruning from disk; needs 20 GB of free space",
         "gpu": "BLIP-2 at its real size on a GPU, at most 8 minutes on an H100",
         "memory-case": "one case of `memory`, in this process; prints JSON",
     }
