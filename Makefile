@@ -1,4 +1,4 @@
-# make setup | demo | test | lint | format | report | clean; `make help` says what each does.
+# make setup | demo | test | bench | lint | format | report | clean; `make help` says what each does.
 PYTHON ?= python3
 CORES ?= $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
 PIP_FLAGS ?=
@@ -6,11 +6,13 @@ VENV := .venv
 RUN := $(VENV)/bin
 SNAKEMAKE := $(RUN)/snakemake --profile workflow/profiles/local --cores $(CORES)
 STAMP := $(VENV)/.installed
+# Benchmarks also run where there is no .venv, such as a GPU machine with a torch of its own.
+BENCH := PYTHONPATH=workflow/scripts $(firstword $(wildcard $(RUN)/python) $(PYTHON)) -m ecoflap.bench
 
-.PHONY: help setup demo test lint format report clean
+.PHONY: help setup demo test bench bench-gpu lint format report clean
 
 help:  ## list the targets
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
 
 setup: $(STAMP)  ## install the pinned environment into .venv
 
@@ -28,6 +30,13 @@ demo: $(STAMP)  ## all tables and figures on the demo models, one calibration se
 
 test: $(STAMP)  ## unit, property and workflow tests
 	$(RUN)/python -m pytest
+
+bench:  ## speed and memory on a CPU, into results/benchmarks
+	$(BENCH) cpu
+	$(BENCH) memory
+
+bench-gpu:  ## BLIP-2 at its real size on a GPU; needs torch, transformers and pandas alone
+	$(BENCH) gpu
 
 lint: $(STAMP)  ## ruff, snakefmt, snakemake --lint
 	$(RUN)/ruff check .

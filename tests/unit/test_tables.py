@@ -86,6 +86,6 @@ def test_measured_and_published_numbers_stand_apart(frame, tmp_path):
 
 def test_labels_with_characters_that_tables_use_stay_text():
     table = pd.DataFrame({"Method": [r"a|b {c} \d ~ ^"]})
-    assert r"a\|b" in tables._pipe_table(table)
+    assert r"a\|b" in tables.pipe_table(table)
     escaped = r"a|b \{c\} \textbackslash{}d \~{} \^{}"
     assert tables._escape(table["Method"][0]) == escaped

@@ -120,7 +120,7 @@ class Cost:
             import torch
 
             torch.cuda.reset_peak_memory_stats(self.device)
-        self._resident = _resident_mb()
+        self._resident = resident_mb()
         _reset_peak()
         self._start = time.perf_counter()
         return self
@@ -133,7 +133,7 @@ class Cost:
 
             self.peak_memory_mb = torch.cuda.max_memory_allocated(self.device) / 2**20
         else:
-            self.peak_memory_mb = self.held_mb + max(0.0, _peak_mb() - self._resident)
+            self.peak_memory_mb = self.held_mb + max(0.0, peak_mb() - self._resident)
 
     def as_dict(self) -> dict[str, float]:
         """Returns the two numbers for an artifact."""
@@ -155,14 +155,16 @@ def _status_mb(key: str) -> float | None:
     return None
 
 
-def _peak_mb() -> float:
+def peak_mb() -> float:
+    """Returns the largest resident set of this process so far, in MiB."""
     peak = _status_mb("VmHWM:")
     return peak if peak is not None else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def _resident_mb() -> float:
+def resident_mb() -> float:
+    """Returns the resident set of this process, in MiB."""
     resident = _status_mb("VmRSS:")
-    return resident if resident is not None else _peak_mb()
+    return resident if resident is not None else peak_mb()
 
 
 def _reset_peak() -> None:

@@ -102,11 +102,11 @@ def note(frame: pd.DataFrame) -> str:
 
 def markdown(frame: pd.DataFrame, title: str) -> str:
     """Formats the long form as Markdown: measured, then published."""
-    parts = [f"### {title}", "", "Measured by this run:", "", _pipe_table(_part(frame, "measured"))]
+    parts = [f"### {title}", "", "Measured by this run:", "", pipe_table(_part(frame, "measured"))]
     parts += ["", note(frame)]
     if (frame["source"] == "published").any():
         parts += ["", "Published by the paper (other models, data and hardware; not measured):", ""]
-        parts += [_pipe_table(_part(frame, "published"))]
+        parts += [pipe_table(_part(frame, "published"))]
     return "\n".join(parts) + "\n"
 
 
@@ -114,7 +114,8 @@ def _part(frame: pd.DataFrame, source: str) -> pd.DataFrame:
     return wide(frame[frame["source"] == source])
 
 
-def _pipe_table(table: pd.DataFrame) -> str:
+def pipe_table(table: pd.DataFrame) -> str:
+    """Formats a table as Markdown."""
     rows = [list(table.columns), ["---"] * len(table.columns), *table.to_numpy().tolist()]
     cells = ([str(cell).replace("|", r"\|") for cell in row] for row in rows)
     return "\n".join("| " + " | ".join(row) + " |" for row in cells)

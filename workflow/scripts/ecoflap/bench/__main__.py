@@ -1,0 +1,70 @@
+"""Benchmarks: `python -m ecoflap.bench cpu`, `memory` or `gpu`."""
+
+import argparse
+import json
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from ecoflap.bench import cpu, gpu, memory, report
+from ecoflap.runtime import resolve_device, set_threads
+
+
+def parser() -> argparse.ArgumentParser:
+    """Returns the parser of the command line."""
+    whole = argparse.ArgumentParser(prog="python -m ecoflap.bench", description=__doc__)
+    names = whole.add_subparsers(dest="name", required=True, metavar="NAME")
+    helps = {
+        "cpu": "speed against the literal algorithms, about 8 minutes on 2 cores",
+        "memory": "peak memory, and pruning from disk; needs 20 GB of free space",
+        "gpu": "BLIP-2 at its real size on a GPU, at most 8 minutes on an H100",
+        "memory-case": "one case of `memory`, in this process; prints JSON",
+    }
+    parsers = {name: names.add_parser(name, help=text) for name, text in helps.items()}
+    for name, command in parsers.items():
+        command.description = helps[name]
+        command.add_argument("--threads", type=int, default=os.cpu_count(), help="CPU threads")
+        if name != "memory-case":
+            where = {"type": Path, "default": Path("results/benchmarks")}
+            command.add_argument("--results", **where, help="folder of the CSV and Markdown files")
+    parsers["memory"].add_argument(
+        "--scratch", type=Path, help="folder for the checkpoints; the system's temporary one if not"
+    )
+    parsers["gpu"].add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    for name in ("gpu", "memory-case"):
+        parsers[name].add_argument("--small", action="store_true", help="a tiny model instead")
+    parsers["memory-case"].add_argument("case", choices=memory.CASES)
+    parsers["memory-case"].add_argument("--folder", type=Path, help="checkpoint of offload-disk")
+    return whole
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Runs a benchmark, writes its files and shows its table."""
+    options = parser().parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    logging.getLogger("ecoflap.pruning").setLevel(logging.WARNING)  # a line per block
+    set_threads(options.threads)
+    name, on_gpu = options.name, False
+    if name == "memory-case":
+        found = memory.measure_case(options.case, folder=options.folder, small=options.small)
+        sys.stdout.write(json.dumps(found) + "\n")
+        return
+    if name == "cpu":
+        frame, notes = cpu.run(), cpu.NOTES
+    elif name == "memory":
+        frame, notes = memory.run(options.threads, options.scratch), memory.NOTES
+    else:
+        frame, notes = gpu.run(options.device, small=options.small)
+        on_gpu = resolve_device(options.device).startswith("cuda")
+        name = "gpu-small" if options.small else name
+    command = " ".join(["python -m ecoflap.bench", *arguments])
+    text = report.write(
+        name, frame, notes=notes, command=command, folder=options.results, gpu=on_gpu
+    )
+    sys.stdout.write(text)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
