@@ -1,13 +1,14 @@
 """Walks a model block by block: statistics of a block's inputs, then its new outputs."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from types import ModuleType
 
 import torch
 
 from ecoflap import blocks
 from ecoflap.errors import PruningError, message
-from ecoflap.models.base import Block, Matrix, Model
+from ecoflap.models.base import Block, Model
+from ecoflap.observer import Observer
 
 
 class Walk:
@@ -48,7 +49,7 @@ class Walk:
             return {}
         sums: dict[str, torch.Tensor] = {}
         for number, batch in enumerate(self.batches):
-            with _Observer(self.model, block, batch, self.criterion.statistics, sums):
+            with Observer(self.model, block, batch, self.criterion.statistics, sums):
                 self.before.append(self._run(number, block).outputs)
         idle = [matrix.name for matrix in block.matrices if matrix.name not in sums]
         if idle:
@@ -96,48 +97,3 @@ def _first_tensor(output) -> torch.Tensor:
     while not isinstance(output, torch.Tensor):
         output = next(iter(output.values() if isinstance(output, dict) else output))
     return output
-
-
-class _Observer:
-    """Adds up the statistics of the inputs of a block's matrices during a ``with``."""
-
-    def __init__(self, model: Model, block: Block, batch: Mapping, function: Callable, sums: dict):
-        self.model, self.block, self.batch = model, block, batch
-        self.function, self.sums = function, sums
-        # Query, key and value read one tensor: its statistics are computed once.
-        self.known: list[tuple[torch.Tensor, torch.Tensor]] = []
-
-    def __enter__(self) -> None:
-        self.handles = [
-            matrix.module.register_forward_pre_hook(
-                lambda _, args, matrix=matrix: self._add(matrix, args[0])
-            )
-            for matrix in self.block.matrices
-        ]
-
-    def __exit__(self, *_: object) -> None:
-        for handle in self.handles:
-            handle.remove()
-
-    def _add(self, matrix: Matrix, inputs: torch.Tensor) -> None:
-        value = next((known for tensor, known in self.known if tensor is inputs), None)
-        if value is None:
-            value = self.function(self._tokens(matrix, inputs))
-            self.known.append((inputs, value))
-        earlier = self.sums.get(matrix.name)
-        self.sums[matrix.name] = value.clone() if earlier is None else earlier.add_(value)
-
-    def _tokens(self, matrix: Matrix, inputs: torch.Tensor) -> torch.Tensor:
-        """Returns the real tokens of the inputs, [n_tokens, n_in]."""
-        valid = self.model.valid_tokens(matrix, self.batch)
-        if valid is None:
-            return inputs.reshape(-1, inputs.shape[-1])
-        if valid.shape != inputs.shape[:-1]:
-            raise PruningError(
-                message(
-                    f"{matrix.name} reads tokens {tuple(inputs.shape[:-1])}",
-                    f"{tuple(valid.shape)}, the shape of the padding mask",
-                    "The model's adapter must say which tokens of this matrix are padding.",
-                )
-            )
-        return inputs[valid]
