@@ -68,12 +68,12 @@ class Observer:
         """Returns the real tokens of the inputs, [n_tokens, n_in]."""
         foreign = any(inputs is states for states in self.other_states)
         valid = self.model.valid_tokens(matrix, self.batch, encoder_states=foreign)
+        rows = inputs.reshape(-1, inputs.shape[-1])
         if valid is None:
-            return inputs.reshape(-1, inputs.shape[-1])
+            return rows
+        # A model may join the sequences (OPT) or add an axis for heads (DeepSeek).
         shape = inputs.shape[:-1]
-        if shape == (valid.numel(),):  # the model has joined the sequences (OPT)
-            valid = valid.flatten()
-        if valid.shape != shape:
+        if _sizes(shape) not in (_sizes(valid.shape), _sizes(valid.flatten().shape)):
             raise PruningError(
                 message(
                     f"{matrix.name} reads tokens {tuple(shape)}, the padding mask of the batch is "
@@ -84,4 +84,9 @@ class Observer:
                     "this matrix.",
                 )
             )
-        return inputs[valid]
+        return rows[valid.flatten()]
+
+
+def _sizes(shape: torch.Size) -> list[int]:
+    """Returns the sizes of the axes that are longer than 1."""
+    return [size for size in shape if size != 1]

@@ -68,4 +68,9 @@ def _processor(path: str):
 
 
 def _has_file(path: str, name: str) -> bool:
-    return cached_file(path, name, _raise_exceptions_for_missing_entries=False) is not None
+    # As AutoProcessor looks for them: without network, what is not in the cache is not there.
+    quiet = {
+        "_raise_exceptions_for_missing_entries": False,
+        "_raise_exceptions_for_connection_errors": False,
+    }
+    return cached_file(path, name, **quiet) is not None
