@@ -21,7 +21,8 @@ QUERIES = 4
 IMAGE_TOKEN = VOCABULARY - 1
 
 
-def _randomize(module: torch.nn.Module, scale: float = 0.15) -> torch.nn.Module:
+def randomize(module: torch.nn.Module, scale: float = 0.15) -> torch.nn.Module:
+    """Replaces every weight by seeded noise."""
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for parameter in module.parameters():
@@ -61,7 +62,7 @@ def blip2_model() -> blip2.Adapter:
         num_query_tokens=QUERIES,
         image_token_index=IMAGE_TOKEN,
     )
-    return blip2.Adapter(_randomize(Blip2ForConditionalGeneration(config)), None)
+    return blip2.Adapter(randomize(Blip2ForConditionalGeneration(config)), None)
 
 
 def clip_model() -> clip.Adapter:
@@ -79,7 +80,7 @@ def clip_model() -> clip.Adapter:
         vision_config=CLIPVisionConfig(**shared, image_size=16, patch_size=8).to_dict(),
         projection_dim=16,
     )
-    return clip.Adapter(_randomize(CLIPModel(config)), None)
+    return clip.Adapter(randomize(CLIPModel(config)), None)
 
 
 def llama_model() -> causal_lm.Adapter:
@@ -92,7 +93,7 @@ def llama_model() -> causal_lm.Adapter:
         num_key_value_heads=1,
         vocab_size=VOCABULARY,
     )
-    return causal_lm.Adapter(_randomize(LlamaForCausalLM(config)), None)
+    return causal_lm.Adapter(randomize(LlamaForCausalLM(config)), None)
 
 
 def batches(model, count: int = 2, size: int = 3) -> list[dict[str, torch.Tensor]]:
@@ -131,13 +132,14 @@ MODELS = {"blip2": blip2_model, "clip": clip_model, "llama": llama_model}
 
 
 def hooked_inputs(model, batches):
-    """Inputs of every matrix in plain forwards, padding removed: the independent reference."""
+    """Inputs of every matrix in plain forwards, padding removed."""
     seen = {matrix.name: [] for matrix in model.matrices()}
     current = {}
 
     def hook(matrix):
         def take(_, args):
-            valid = model.valid_tokens(matrix, current)
+            cross = matrix.name.endswith(("EncDecAttention.k", "EncDecAttention.v"))
+            valid = model.valid_tokens(matrix, current, encoder_states=cross)
             tokens = args[0] if valid is None else args[0][valid]
             seen[matrix.name].append(tokens.detach().reshape(-1, tokens.shape[-1]))
 

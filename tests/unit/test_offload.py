@@ -1,9 +1,13 @@
 """Weights that come and go with their block give the same bytes as weights that stay."""
 
+import json
+
 import ecoflap
 import pytest
 import tiny
 import torch
+from ecoflap.errors import ModelError, PruningError
+from ecoflap.models import offload as offloading
 from ecoflap.models.offload import HostStore, Offload
 from ecoflap.scores import matrix_table
 
@@ -59,3 +63,74 @@ def test_pruned_weights_are_the_same(family, criterion):
                 places=ecoflap.activations.places(other),
             )
         assert torch.equal(loss, model.loss(batch))
+
+
+@pytest.fixture(params=["llama", "blip2"])
+def checkpoint(request, tmp_path):
+    """A checkpoint in several shards, as the hub has them, and the model that it holds."""
+    model = tiny.MODELS[request.param]()
+    model.module.save_pretrained(tmp_path / "dense", max_shard_size="20KB")
+    assert len(list((tmp_path / "dense").glob("*.safetensors"))) > 1
+    return model, tmp_path
+
+
+@pytest.fixture(autouse=True)
+def _no_processor(monkeypatch):
+    """The checkpoints of these tests have neither tokenizer nor image processor."""
+    from transformers import AutoProcessor, AutoTokenizer
+
+    for auto in (AutoProcessor, AutoTokenizer):
+        monkeypatch.setattr(auto, "from_pretrained", lambda *_, **__: None)
+
+
+@pytest.mark.parametrize("offload", ["none", "cpu", "disk"])
+def test_a_checkpoint_is_pruned_and_saved_the_same_wherever_its_weights_wait(
+    checkpoint, offload, monkeypatch
+):
+    model, folder = checkpoint
+    monkeypatch.setattr(offloading, "SHARD_BYTES", 30_000)
+    batches = tiny.batches(model, 2)
+    plan = ecoflap.allocate(matrix_table(model), sparsity="0.5", method="uniform")
+    expected = ecoflap.prune(model, batches, plan, criterion="sparsegpt")
+    other = ecoflap.load(folder / "dense", device="cpu", offload=offload)
+    found = ecoflap.prune(other, batches, plan, criterion="sparsegpt", offload=offload)
+    columns = ["name", "achieved_sparsity", "block_error"]
+    assert found[columns].equals(expected[columns])
+    other.save(folder / "pruned")
+    again = type(model.module).from_pretrained(folder / "pruned").state_dict()
+    assert set(again) == set(model.module.state_dict())
+    for name, tensor in model.module.state_dict().items():
+        assert torch.equal(again[name], tensor), name
+
+
+def test_a_disk_shard_is_no_larger_than_its_limit(checkpoint, monkeypatch):
+    model, folder = checkpoint
+    monkeypatch.setattr(offloading, "SHARD_BYTES", 30_000)
+    ecoflap.load(folder / "dense", device="cpu", offload="disk").save(folder / "copy")
+    index = json.loads((folder / "copy" / "model.safetensors.index.json").read_text())
+    for file in set(index["weight_map"].values()):
+        assert (folder / "copy" / file).stat().st_size < 30_000 + 10_000  # with the header
+
+
+def test_activations_wait_in_files_with_disk(checkpoint):
+    _, folder = checkpoint
+    model = ecoflap.load(folder / "dense", device="cpu", offload="disk")
+    places = ecoflap.activations.places(model)
+    for tensor in (torch.randn(3, 4), torch.ones(2, dtype=torch.bool), torch.empty(0, 3)):
+        kept = places.put(tensor)
+        assert kept.data_ptr() != tensor.data_ptr()
+        assert torch.equal(places.get(kept), tensor)
+
+
+def test_what_cannot_be_done_from_the_disk_is_said(checkpoint):
+    model, folder = checkpoint
+    batches = tiny.batches(model, 1)
+    scores = ecoflap.score(model, batches)
+    with pytest.raises(ModelError, match="offload 'gpu'"):
+        ecoflap.load(folder / "dense", device="cpu", offload="gpu")
+    plan = ecoflap.allocate(scores, sparsity="0.5")
+    with pytest.raises(PruningError, match="Load the model with offload='disk'"):
+        ecoflap.prune(model, batches, plan, offload="disk")
+    other = ecoflap.load(folder / "dense", device="cpu", offload="disk")
+    with pytest.raises(PruningError, match="auto with offload='disk'"):
+        ecoflap.margins.choose_max_sparsity(other, batches, batches, scores, sparsity="0.5")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from ecoflap.errors import ConfigError, ModelError
-from ecoflap.models import family_of, load, sources
+from ecoflap.models import load, sources
 
 DEMO = Path(__file__).parents[2] / "workflow/resources/demo/demo-clip"
 
@@ -76,6 +76,5 @@ def test_models_that_cannot_be_loaded_are_told(tmp_path):
     (damaged / "model.safetensors").write_bytes(b"\xff" * 64)
     with pytest.raises(ModelError, match="damaged.*whole safetensors"):
         load(damaged, device="cpu")
-    with pytest.raises(ModelError, match="no adapter for model type 'resnet'"):
-        family_of("resnet", ["ResNetForImageClassification"])
-    assert family_of("llama", ["LlamaForCausalLM"]) == "causal-lm"
+    with pytest.raises(ModelError, match="family clip. Allowed: blip2. Set family: clip"):
+        load(DEMO, device="cpu", family="blip2")

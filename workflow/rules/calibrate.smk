@@ -16,6 +16,7 @@ rule extract_calibration:
         runtime=60,
     params:
         settings=calibration_settings,
+        blocks=model_blocks,
         code=calibration_code,
     message:
         "Drawing calibration samples {wildcards.calibration} for {wildcards.model}, seed {wildcards.seed}"

@@ -62,6 +62,10 @@ def calibration_values(wildcards):
     }
 
 
+def model_blocks(wildcards):
+    return config["models"][wildcards.model].get("blocks")
+
+
 # prepare_model
 def model_files(wildcards):
     """The files of a local checkpoint, so that new weights are noticed."""
@@ -70,7 +74,8 @@ def model_files(wildcards):
 
 
 def prepare_settings(wildcards):
-    return {key: config["models"][wildcards.model][key] for key in ("source", "family")}
+    entry = config["models"][wildcards.model]
+    return {key: entry[key] for key in ("source", "family", "blocks") if key in entry}
 
 
 def prepare_code(wildcards):

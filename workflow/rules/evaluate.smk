@@ -20,6 +20,7 @@ rule evaluate_model:
         tasks=evaluation_tasks,
         dtype=lookup(dpath="models/{model}/dtype", within=config),
         device=config["device"],
+        blocks=model_blocks,
         code=evaluation_code,
     message:
         "Evaluating {wildcards.model} {wildcards.variant} {wildcards.sparsity} on {wildcards.suite}, seed {wildcards.seed}"

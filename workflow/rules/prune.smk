@@ -25,6 +25,7 @@ rule prune_model:
         dtype=lookup(dpath="models/{model}/dtype", within=config),
         batch_size=lookup(dpath="models/{model}/batch_size", within=config),
         device=config["device"],
+        blocks=model_blocks,
         code=prune_code,
     message:
         "Pruning {wildcards.model} to {wildcards.sparsity} with {wildcards.variant}, seed {wildcards.seed}"

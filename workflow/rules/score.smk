@@ -20,6 +20,7 @@ rule compute_scores:
         settings=lookup(dpath="scores/{score}", within=config),
         dtype=lookup(dpath="models/{model}/dtype", within=config),
         device=config["device"],
+        blocks=model_blocks,
         code=score_code,
     message:
         "Scoring {wildcards.model} with {wildcards.score}, seed {wildcards.seed}"

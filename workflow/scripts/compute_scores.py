@@ -9,7 +9,10 @@ log = runtime.start_job(snakemake.log[0], snakemake.threads)
 settings, seed = dict(snakemake.params.settings), int(snakemake.wildcards.seed)
 
 model = models.load(
-    snakemake.input.model, dtype=snakemake.params.dtype, device=snakemake.params.device
+    snakemake.input.model,
+    dtype=snakemake.params.dtype,
+    device=snakemake.params.device,
+    blocks=snakemake.params.blocks,
 )
 samples, _ = artifacts.read_tensors(snakemake.input.samples, "calibration")
 head = artifacts.header(

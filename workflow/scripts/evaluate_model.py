@@ -9,7 +9,12 @@ from ecoflap.evaluation.suite import evaluate
 log = runtime.start_job(snakemake.log[0], snakemake.threads)
 files, wildcards = snakemake.input, snakemake.wildcards
 
-model = models.load(files.model, dtype=snakemake.params.dtype, device=snakemake.params.device)
+model = models.load(
+    files.model,
+    dtype=snakemake.params.dtype,
+    device=snakemake.params.device,
+    blocks=snakemake.params.blocks,
+)
 if files.get("changes"):
     pruning.apply_changes(model, files.changes, artifacts.file_hash(files.model))
 head = artifacts.header(

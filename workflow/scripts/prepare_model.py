@@ -14,7 +14,7 @@ settings = snakemake.params.settings
 
 folder.mkdir(parents=True, exist_ok=True)
 sources.fetch(settings["source"], folder)
-model = models.load(folder, device="cpu", family=settings["family"])
+model = models.load(folder, device="cpu", family=settings["family"], blocks=settings.get("blocks"))
 matrices = scores.matrix_table(model)
 log.info("%s: %d prunable matrices, %d weights", folder, len(matrices), matrices.n_weights.sum())
 

@@ -12,7 +12,12 @@ settings, files = snakemake.params.settings, snakemake.input
 seed = int(snakemake.wildcards.seed)
 criterion = settings["criterion"]
 
-model = models.load(files.model, dtype=snakemake.params.dtype, device=snakemake.params.device)
+model = models.load(
+    files.model,
+    dtype=snakemake.params.dtype,
+    device=snakemake.params.device,
+    blocks=snakemake.params.blocks,
+)
 head = artifacts.header(
     "pruned",
     rule=snakemake.rule,

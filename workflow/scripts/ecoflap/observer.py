@@ -1,5 +1,6 @@
-"""Watches the inputs of a block's matrices while the model runs."""
+"""Watches what the matrices of a block read during a forward, padding removed."""
 
+import inspect
 from collections.abc import Callable, Mapping
 
 import torch
@@ -7,15 +8,30 @@ import torch
 from ecoflap.errors import PruningError, message
 from ecoflap.models.base import Block, Matrix, Model
 
+# Arguments by which a block gets the hidden states of another stack.
+OTHER_STACKS = ("encoder_hidden_states", "cross_attention_states", "image_hidden_states")
+
 
 class Observer:
     """Adds up the statistics of the inputs of a block's matrices during a ``with``."""
 
     def __init__(self, model: Model, block: Block, batch: Mapping, function: Callable, sums: dict):
+        """Prepares to watch.
+
+        Args:
+            model: Says which tokens are padding.
+            block: The block to watch.
+            batch: The batch that the model will run on.
+            function: Turns inputs [n_tokens, n_in] into statistics, a tensor.
+            sums: Statistics by matrix name; those of this batch are added.
+        """
         self.model, self.block, self.batch = model, block, batch
         self.function, self.sums = function, sums
+        # The instance's forward may be patched; its class tells the names of the arguments.
+        self.names = list(inspect.signature(type(block.module).forward).parameters)[1:]
+        self.other_states: list[torch.Tensor] = []
         # Query, key and value read one tensor: its statistics are computed once.
-        self.known: list[tuple[torch.Tensor, torch.Tensor]] = []
+        self.known: list[tuple[torch.Tensor, int, torch.Tensor]] = []
 
     def __enter__(self) -> None:
         self.handles = [
@@ -24,30 +40,53 @@ class Observer:
             )
             for matrix in self.block.matrices
         ]
+        self.handles.append(
+            self.block.module.register_forward_pre_hook(self._note, with_kwargs=True)
+        )
 
     def __exit__(self, *_: object) -> None:
         for handle in self.handles:
             handle.remove()
 
+    def _note(self, _: torch.nn.Module, args: tuple, kwargs: dict) -> None:
+        """Remembers the states of other stacks that the block is called with."""
+        arguments = [*zip(self.names, args, strict=False), *kwargs.items()]
+        self.other_states = [
+            value for name, value in arguments if any(part in name for part in OTHER_STACKS)
+        ]
+
     def _add(self, matrix: Matrix, inputs: torch.Tensor) -> None:
-        value = next((known for tensor, known in self.known if tensor is inputs), None)
+        version = inputs._version  # an in-place change makes other inputs of the same tensor
+        value = next((v for t, n, v in self.known if t is inputs and n == version), None)
         if value is None:
             value = self.function(self._tokens(matrix, inputs))
-            self.known.append((inputs, value))
+            self.known.append((inputs, version, value))
         earlier = self.sums.get(matrix.name)
         self.sums[matrix.name] = value.clone() if earlier is None else earlier.add_(value)
 
     def _tokens(self, matrix: Matrix, inputs: torch.Tensor) -> torch.Tensor:
         """Returns the real tokens of the inputs, [n_tokens, n_in]."""
-        valid = self.model.valid_tokens(matrix, self.batch)
+        foreign = any(inputs is states for states in self.other_states)
+        valid = self.model.valid_tokens(matrix, self.batch, encoder_states=foreign)
+        rows = inputs.reshape(-1, inputs.shape[-1])
         if valid is None:
-            return inputs.reshape(-1, inputs.shape[-1])
-        if valid.shape != inputs.shape[:-1]:
+            return rows
+        # A model may join the sequences (OPT) or add an axis for heads (DeepSeek).
+        shape = inputs.shape[:-1]
+        if _sizes(shape) not in (_sizes(valid.shape), _sizes(valid.flatten().shape)):
             raise PruningError(
                 message(
-                    f"{matrix.name} reads tokens {tuple(inputs.shape[:-1])}",
-                    f"{tuple(valid.shape)}, the shape of the padding mask",
-                    "The model's adapter must say which tokens of this matrix are padding.",
+                    f"{matrix.name} reads tokens {tuple(shape)}, the padding mask of the batch is "
+                    f"{tuple(valid.shape)}",
+                    "inputs with one row for each token of the mask",
+                    "Pass batches without padding and without masks, leave the list of this block "
+                    "out with load(..., blocks=...), or write an adapter whose valid_tokens knows "
+                    "this matrix.",
                 )
             )
-        return inputs[valid]
+        return rows[valid.flatten()]
+
+
+def _sizes(shape: torch.Size) -> list[int]:
+    """Returns the sizes of the axes that are longer than 1."""
+    return [size for size in shape if size != 1]

@@ -40,6 +40,7 @@ def prune(
     criterion: str = "wanda",
     group: str | None = None,
     pattern: str = UNSTRUCTURED,
+    offload: str | None = None,
 ) -> "pd.DataFrame":
     """Prunes a model in place.
 
@@ -55,6 +56,8 @@ def prune(
         group: What Wanda and RIA compare, ``row`` or ``matrix``; the model's published choice if
             None.
         pattern: ``unstructured``, ``N:M`` or ``n:M``, as in `ecoflap.criteria.prune_matrix`.
+        offload: Where weights and activations wait; decided by `ecoflap.load`, named here only to
+            be sure of it.
 
     Returns:
         One row per matrix: planned and achieved sparsity, relative error of the block's output
@@ -63,6 +66,14 @@ def prune(
     Raises:
         PruningError: if the plan does not fit the model or a number is not finite.
     """
+    if offload not in (None, model.offload):
+        raise PruningError(
+            message(
+                f"offload='{offload}' with a model loaded with offload='{model.offload}'",
+                "what the model was loaded with",
+                f"Load the model with offload='{offload}'.",
+            )
+        )
     module = CRITERIA.get(criterion)
     selections = _selections(model, plan, group, pattern)
     batches = [model.to_device(batch) for batch in batches] if module.NEEDS_INPUTS else []

@@ -109,7 +109,7 @@ SCORES = Registry(
 )
 LOSS_SCORES = ("zeroth", "gradnorm", "first", "fisher", "elements")  # the others look at no loss
 DATASETS = Registry("data set", "ecoflap.data", ("scenes", "easy-vqa", "wikitext-2"))
-ADAPTERS = Registry("model family", "ecoflap.models", ("blip2", "clip", "causal-lm"))
+ADAPTERS = Registry("model family", "ecoflap.models", ("blip2", "clip", "causal-lm", "generic"))
 FAMILIES = {
     "blip2": Family(("prefix-target",), ("vqa", "captioning", "retrieval")),
     "clip": Family(("image-caption",), ("classification",)),

@@ -1,43 +1,39 @@
-"""Adapters: the only modules that know transformers. `load` picks one by the model's type."""
+"""Adapters: the only modules that know transformers. `load` picks one by the model's class."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ecoflap.errors import ModelError, message
-from ecoflap.registry import ADAPTERS
+from ecoflap.registry import ADAPTERS, FAMILIES
 
 if TYPE_CHECKING:
-    from ecoflap.models.base import Model
+    from transformers import PreTrainedConfig
 
-_MODEL_TYPES = {"blip-2": "blip2", "clip": "clip"}
+    from ecoflap.models.base import BlockNames, Model
+
 DTYPES = ("float32", "bfloat16", "float16")
 
 
-def family_of(model_type: str, architectures: list[str] | None) -> str:
-    """Returns the family of a Hugging Face config.
-
-    Args:
-        model_type: The config's ``model_type``.
-        architectures: The config's ``architectures``.
-
-    Raises:
-        ModelError: if no adapter fits.
-    """
-    if model_type in _MODEL_TYPES:
-        return _MODEL_TYPES[model_type]
-    if any(name.endswith("ForCausalLM") for name in architectures or []):
+def family_of(config: "PreTrainedConfig") -> str:
+    """Returns the family of a Hugging Face config: ``generic`` if none of its own fits."""
+    architecture = next(iter(config.architectures or []), "")
+    if architecture == "CLIPModel":
+        return "clip"
+    if architecture == "Blip2ForConditionalGeneration" and config.text_config.is_encoder_decoder:
+        return "blip2"
+    if architecture.endswith("ForCausalLM") and config.get_text_config() is config:
         return "causal-lm"
-    raise ModelError(
-        message(
-            f"no adapter for model type '{model_type}' ({', '.join(architectures or ['?'])})",
-            f"{', '.join(_MODEL_TYPES)}, and any ...ForCausalLM",
-            "Write a subclass of ecoflap.models.base.Model and name it in ecoflap/registry.py.",
-        )
-    )
+    return "generic"
 
 
 def load(
-    path: str | Path, *, dtype: str = "float32", device: str = "auto", family: str | None = None
+    path: str | Path,
+    *,
+    dtype: str = "float32",
+    device: str = "auto",
+    family: str | None = None,
+    blocks: "BlockNames | None" = None,
+    offload: str = "none",
 ) -> "Model":
     """Loads a model that can be scored and pruned.
 
@@ -46,33 +42,51 @@ def load(
         dtype: ``float32``, ``bfloat16`` or ``float16``.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         family: What the checkpoint is expected to be; anything by default.
+        blocks: Dotted name or names of the ModuleLists of blocks to prune, for each tower
+            (``vision``, ``language``); all others stay dense. Found by themselves by default.
+        offload: Where the weights of blocks wait while they do not run: ``none``, on the device;
+            ``cpu``, in the host's memory; ``disk``, in the checkpoint's safetensors files, so
+            that neither device nor host ever holds the model.
 
     Raises:
-        ModelError: if the model cannot be read, no adapter fits, or it is of another family.
+        ModelError: if the model cannot be read, it is of another family, or nothing can be pruned.
     """
     import torch
     from safetensors import SafetensorError
     from transformers import AutoConfig
 
+    from ecoflap.models.loading import Loader
     from ecoflap.runtime import resolve_device
 
     if dtype not in DTYPES:
         raise ModelError(message(f"dtype '{dtype}'", ", ".join(DTYPES), "Correct the dtype."))
     try:
-        config = AutoConfig.from_pretrained(path)
+        config = AutoConfig.from_pretrained(path, trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise _unreadable(path, error) from error
-    found = family_of(config.model_type, config.architectures)
+    found = family_of(config)
     if family not in (None, found):
+        name = ", ".join(config.architectures or ["no architecture"])
         raise ModelError(
-            message(f"'{path}' is of the family {found}", family, f"Set family: {found}.")
+            message(
+                f"'{path}' ({name}) is of the family {found}",
+                family,
+                f"Set family: {found}." if found in FAMILIES else "Choose another checkpoint.",
+            )
         )
     adapter = ADAPTERS.get(found).Adapter
-    device = resolve_device(device)
+    loader = Loader(
+        str(path),
+        dtype=getattr(torch, dtype),
+        device=resolve_device(device),
+        offload=offload,
+    )
     try:
-        return adapter.from_pretrained(str(path), getattr(torch, dtype), device)
+        model = adapter.from_pretrained(loader, blocks)
     except (OSError, ValueError, SafetensorError) as error:
         raise _unreadable(path, error) from error
+    loader.place(model)
+    return model
 
 
 def _unreadable(path: str | Path, error: Exception) -> ModelError:

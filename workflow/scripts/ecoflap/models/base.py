@@ -1,5 +1,8 @@
 """What every adapter offers: blocks, prunable matrices, the loss of a batch, saving."""
 
+import inspect
+import logging
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -10,9 +13,14 @@ import torch
 from torch import nn
 
 from ecoflap.errors import ModelError, message
+from ecoflap.models import structure
 from ecoflap.models.offload import Offload
-from ecoflap.models.structure import find_block_lists
 from ecoflap.runtime import Cost
+
+log = logging.getLogger(__name__)
+IGNORED = -100  # the label that cross-entropy leaves out
+BlockList = tuple[str | None, nn.ModuleList]  # its tower, None if it stays dense, and the blocks
+BlockNames = Mapping[str, str | Sequence[str]]  # tower to dotted name or names of ModuleLists
 
 
 @dataclass(frozen=True)
@@ -51,36 +59,57 @@ class Block:
 class Model:
     """A Hugging Face model seen as a list of blocks with prunable matrices.
 
-    Subclasses say how a batch is made, what its loss is, and which tokens are padding.
+    Subclasses say how a model is loaded and how a batch is made.
 
     Attributes:
         module: The Hugging Face model, in eval mode, without caches.
-        processor: Its processor or tokenizer.
+        processor: Its processor or tokenizer; None if it has none.
         blocks: Its blocks in the order of its modules.
         masks: Packed masks (`artifacts.pack_mask`) of the matrices pruned so far, by name.
         weights: Where the weights of blocks are while they do not run; None: on the device.
     """
 
     row_towers: ClassVar[tuple[str, ...]] = ("language",)
-    never_pruned: ClassVar[tuple[str, ...]] = ("qformer", "connector", "projector", "resampler")
+    never_pruned: ClassVar[tuple[str, ...]] = (
+        "qformer",
+        "connector",
+        "projector",
+        "resampler",
+        "merger",
+    )
     vision_names: ClassVar[tuple[str, ...]] = ("vision", "visual", "image")
 
-    def __init__(self, module: nn.Module, processor: Any):
-        """Args: a loaded Hugging Face model and its processor."""
+    def __init__(
+        self,
+        module: nn.Module,
+        processor: Any,
+        blocks: BlockNames | None = None,
+    ):
+        """Finds the blocks.
+
+        Args:
+            module: A loaded Hugging Face model.
+            processor: Its processor or tokenizer, None if it has none.
+            blocks: Tower to dotted name or names of the ModuleLists to prune, and no others;
+                found by themselves if None.
+
+        Raises:
+            ModelError: if there is nothing to prune, a name is wrong, or blocks share a weight.
+        """
         self.module = module.eval()
         self.processor = processor
         self.masks: dict[str, torch.Tensor] = {}
         self.weights: Offload | None = None
         _switch_off_caches(module)
-        self.blocks = self._find_blocks()
-        if not any(block.matrices for block in self.blocks):
-            raise ModelError(
-                message(
-                    f"no transformer blocks found in {type(module).__name__}",
-                    "a ModuleList of at least two equal blocks that hold Linear layers",
-                    "This architecture needs an adapter of its own in ecoflap/models.",
-                )
-            )
+        found = {
+            name: (self.tower_of(name), modules)
+            for name, modules in structure.find_block_lists(module)
+        }
+        self._has_encoder = any(
+            tower == "language" and not _in_decoder(name) for name, (tower, _) in found.items()
+        )
+        self.blocks = _make_blocks(found if blocks is None else _choose(module, found, blocks))
+        self._check(told=blocks is not None)
 
     @property
     def device(self) -> torch.device:
@@ -142,37 +171,146 @@ class Model:
         }
 
     def loss(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        """Returns the model's own training loss on a batch, a scalar."""
-        return self.module(**batch).loss
+        """Returns the model's own training loss on a batch, a scalar.
+
+        Raises:
+            ModelError: if the model returns none.
+        """
+        asked = "return_loss" in inspect.signature(type(self.module).forward).parameters
+        output = self.module(**batch, **({"return_loss": True} if asked else {}))
+        loss = getattr(output, "loss", None)
+        if loss is None:
+            raise ModelError(
+                message(
+                    f"{type(self.module).__name__} returns no loss for a batch of "
+                    f"{', '.join(batch)}",
+                    "models that return a loss",
+                    "Add labels to the batches, or write a subclass of ecoflap.models.base.Model "
+                    "with a loss of its own.",
+                )
+            )
+        return loss
 
     def valid_tokens(
-        self, matrix: Matrix, batch: Mapping[str, torch.Tensor]
+        self,
+        matrix: Matrix,
+        batch: Mapping[str, torch.Tensor],
+        *,
+        encoder_states: bool = False,
     ) -> torch.Tensor | None:
-        """Returns which input tokens of a matrix are real: bool [batch, tokens], None for all."""
-        raise NotImplementedError
+        """Returns which input tokens of a matrix are real.
+
+        Image tokens are all real, also those that stand in a text. A decoder beside an encoder
+        reads the tokens of the labels; every other text block those of ``attention_mask``.
+
+        Args:
+            matrix: The matrix.
+            batch: The batch that the model runs on.
+            encoder_states: Whether the matrix reads the states of another stack (keys and values
+                of a cross-attention): in a decoder beside an encoder those of ``attention_mask``,
+                in all other blocks those of an image.
+
+        Returns:
+            bool [batch, tokens]; None if all are real.
+        """
+        if matrix.tower == "vision":
+            return None
+        has_labels = self._has_encoder and _in_decoder(self.blocks[matrix.block].name)
+        if encoder_states and not has_labels:
+            return None
+        mask = batch.get("attention_mask")
+        if has_labels and not encoder_states:
+            mask = batch.get("decoder_attention_mask")
+            if mask is None and "labels" in batch:
+                mask = batch["labels"] != IGNORED
+        return None if mask is None else mask.bool()
 
     def encode(self, examples: Sequence[Mapping]) -> dict[str, torch.Tensor]:
-        """Turns examples into the tensors that `loss` takes, each [n, ...]."""
-        raise NotImplementedError
+        """Turns examples into the tensors that `loss` takes, each [n, ...].
+
+        Raises:
+            ModelError: if the family has no format of its own for samples.
+        """
+        raise ModelError(
+            message(
+                f"no way is known to make a batch for {type(self.module).__name__}",
+                "families with calibration formats (ecoflap/registry.py)",
+                "Pass batches of your own, dicts of the tensors that the model's forward takes.",
+            )
+        )
 
     def save(self, folder: str | Path) -> None:
         """Writes a folder that plain ``from_pretrained`` loads, processor included."""
-        self.module.save_pretrained(folder)
-        self.processor.save_pretrained(folder)
+        if self.weights:
+            self.weights.store.save(self.module, Path(folder))
+        else:
+            self.module.save_pretrained(folder)
+        if self.processor is not None:
+            self.processor.save_pretrained(folder)
 
-    def _find_blocks(self) -> list[Block]:
-        blocks: list[Block] = []
-        for list_name, modules in find_block_lists(self.module):
-            tower = self.tower_of(list_name)
-            for position, module in enumerate(modules):
-                index, name = len(blocks), f"{list_name}.{position}"
-                matrices = tuple(
-                    Matrix(f"{name}.{path}", tower, index, linear)
-                    for path, linear in module.named_modules()
-                    if tower is not None and isinstance(linear, nn.Linear)
+    def _check(self, *, told: bool) -> None:
+        """Raises if nothing can be pruned or a weight has two names; tells what stays dense."""
+        name = type(self.module).__name__
+        owners: dict[nn.Parameter, str] = {}
+        for matrix in self.matrices():
+            twin = owners.setdefault(matrix.module.weight, matrix.name)
+            if twin != matrix.name:
+                raise ModelError(
+                    message(
+                        f"{twin} and {matrix.name} of {name} are one weight",
+                        "blocks that share no weight",
+                        "Leave one of the lists out with load(..., blocks=...).",
+                    )
                 )
-                blocks.append(Block(index, name, tower, module, matrices))
-        return blocks
+        dense = Counter(
+            kind
+            for path, kind in structure.left_dense(self.module, set(owners))
+            if self.tower_of(path) is not None
+        )
+        kinds = ", ".join(f"{kind} ({count})" for kind, count in dense.most_common(4))
+        if not owners:
+            raise ModelError(
+                message(
+                    f"no blocks to prune in {name} (weights in its lists: {kinds or 'none'})",
+                    "a ModuleList in which a class occurs twice and every block holds nn.Linear",
+                    "Name the lists with load(..., blocks=...); other layers than nn.Linear "
+                    "(GPT-2's Conv1D, experts in one tensor) cannot be pruned.",
+                )
+            )
+        if dense and not told:
+            log.warning("%s: these weights in its lists stay dense: %s", name, kinds)
+
+
+def _in_decoder(name: str) -> bool:
+    """Tells from the name of a list of blocks or of a block whether it lies in a decoder."""
+    return any(part.endswith("decoder") for part in name.split("."))
+
+
+def _choose(
+    module: nn.Module, found: Mapping[str, BlockList], names: BlockNames
+) -> dict[str, BlockList]:
+    """Returns the lists that a user named, and those beside them, which run but stay dense."""
+    chosen = structure.named_block_lists(module, names)
+    beside = {
+        name: (None, modules)
+        for name, (_, modules) in found.items()
+        if not any(structure.overlap(name, other) for other in chosen)
+    }
+    order = {name: place for place, (name, _) in enumerate(module.named_modules())}
+    return dict(sorted({**beside, **chosen}.items(), key=lambda item: order[item[0]]))
+
+
+def _make_blocks(lists: Mapping[str, BlockList]) -> list[Block]:
+    blocks: list[Block] = []
+    for list_name, (tower, modules) in lists.items():
+        for position, module in enumerate(modules):
+            index, name = len(blocks), f"{list_name}.{position}"
+            linears = structure.linears(module) if tower is not None else ()
+            matrices = tuple(
+                Matrix(f"{name}.{path}", tower, index, linear) for path, linear in linears
+            )
+            blocks.append(Block(index, name, tower, module, matrices))
+    return blocks
 
 
 def _switch_off_caches(module: nn.Module) -> None:

@@ -5,43 +5,18 @@ from collections.abc import Mapping, Sequence
 import torch
 from transformers import AutoProcessor, Blip2ForConditionalGeneration
 
-from ecoflap.errors import ModelError, message
-from ecoflap.models.base import Matrix, Model
-
-IGNORED = -100  # the label that cross-entropy leaves out
+from ecoflap.models.base import IGNORED, BlockNames, Model
+from ecoflap.models.loading import Loader
 
 
 class Adapter(Model):
     """BLIP-2: vision tower, Q-Former (never pruned), T5."""
 
     @classmethod
-    def from_pretrained(cls, path: str, dtype: torch.dtype, device: str) -> "Adapter":
-        """Loads the model and its processor from a folder or the hub.
-
-        Raises:
-            ModelError: for a decoder-only language model, which this adapter does not know.
-        """
-        module = Blip2ForConditionalGeneration.from_pretrained(path, dtype=dtype).to(device)
-        if module.config.use_decoder_only_language_model:
-            raise ModelError(
-                message(
-                    f"BLIP-2 with {module.config.text_config.model_type} in '{path}'",
-                    "BLIP-2 with T5",
-                    "Use a FlanT5 checkpoint.",
-                )
-            )
-        return cls(module, AutoProcessor.from_pretrained(path))
-
-    def valid_tokens(
-        self, matrix: Matrix, batch: Mapping[str, torch.Tensor]
-    ) -> torch.Tensor | None:
-        """Image tokens are all real; text tokens are real where the masks say so."""
-        if matrix.tower == "vision":
-            return None
-        cross_input = matrix.name.endswith(("EncDecAttention.k", "EncDecAttention.v"))
-        if ".decoder." in matrix.name and not cross_input:
-            return batch["labels"] != IGNORED
-        return batch["attention_mask"].bool()
+    def from_pretrained(cls, loader: Loader, blocks: BlockNames | None = None) -> "Adapter":
+        """Loads the model and its processor from a folder or the hub."""
+        module = loader.module(Blip2ForConditionalGeneration, blocks)
+        return cls(module, AutoProcessor.from_pretrained(loader.path), blocks)
 
     def encode(self, examples: Sequence[Mapping]) -> dict[str, torch.Tensor]:
         """Encodes examples with ``image``, ``prompt`` and ``target``.

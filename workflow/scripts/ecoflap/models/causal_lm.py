@@ -6,24 +6,18 @@ import torch
 from torch.nn import functional
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from ecoflap.models.base import Matrix, Model
+from ecoflap.models.base import BlockNames, Model
+from ecoflap.models.loading import Loader
 
 
 class Adapter(Model):
     """A causal language model, calibrated and evaluated on windows of text."""
 
     @classmethod
-    def from_pretrained(cls, path: str, dtype: torch.dtype, device: str) -> "Adapter":
+    def from_pretrained(cls, loader: Loader, blocks: BlockNames | None = None) -> "Adapter":
         """Loads the model and its tokenizer from a folder or the hub."""
-        module = AutoModelForCausalLM.from_pretrained(path, dtype=dtype).to(device)
-        return cls(module, AutoTokenizer.from_pretrained(path))
-
-    def valid_tokens(
-        self, matrix: Matrix, batch: Mapping[str, torch.Tensor]
-    ) -> torch.Tensor | None:
-        """All tokens are real unless the batch brings an attention mask."""
-        mask = batch.get("attention_mask")
-        return None if mask is None else mask.bool()
+        module = loader.module(AutoModelForCausalLM, blocks)
+        return cls(module, AutoTokenizer.from_pretrained(loader.path), blocks)
 
     def windows(self, text: str, length: int) -> torch.Tensor:
         """Cuts a text into windows of tokens without overlap; the rest is dropped.

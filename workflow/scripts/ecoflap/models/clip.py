@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 import torch
 from transformers import AutoProcessor, CLIPModel
 
-from ecoflap.models.base import Matrix, Model
+from ecoflap.models.base import BlockNames, Model
+from ecoflap.models.loading import Loader
 
 
 class Adapter(Model):
@@ -14,20 +15,10 @@ class Adapter(Model):
     row_towers = ("vision", "language")
 
     @classmethod
-    def from_pretrained(cls, path: str, dtype: torch.dtype, device: str) -> "Adapter":
+    def from_pretrained(cls, loader: Loader, blocks: BlockNames | None = None) -> "Adapter":
         """Loads the model and its processor from a folder or the hub."""
-        module = CLIPModel.from_pretrained(path, dtype=dtype).to(device)
-        return cls(module, AutoProcessor.from_pretrained(path))
-
-    def loss(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        """Returns the symmetric contrastive loss over the batch."""
-        return self.module(**batch, return_loss=True).loss
-
-    def valid_tokens(
-        self, matrix: Matrix, batch: Mapping[str, torch.Tensor]
-    ) -> torch.Tensor | None:
-        """Image tokens are all real; text tokens where the attention mask says so."""
-        return None if matrix.tower == "vision" else batch["attention_mask"].bool()
+        module = loader.module(CLIPModel, blocks)
+        return cls(module, AutoProcessor.from_pretrained(loader.path), blocks)
 
     def encode(self, examples: Sequence[Mapping]) -> dict[str, torch.Tensor]:
         """Encodes examples with ``image`` and ``caption``.

@@ -1,17 +1,13 @@
 """Loads a checkpoint's weights: onto the device, into the host's memory, or not at all."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 
 from ecoflap.errors import ModelError, message
+from ecoflap.models.base import BlockNames, Model
 from ecoflap.models.offload import KINDS, DiskStore, HostStore, Offload
-from ecoflap.models.structure import find_block_lists
-
-if TYPE_CHECKING:
-    from ecoflap.models.base import Model
 
 
 class Loader:
@@ -39,21 +35,23 @@ class Loader:
         )
         self.weights: Mapping[str, torch.Tensor] = {}
 
-    def module(self, auto_class: type) -> nn.Module:
+    def module(self, auto_class: type, blocks: BlockNames | None) -> nn.Module:
         """Loads a model with a class of transformers; with ``disk``, without the blocks' weights.
 
         Args:
             auto_class: An Auto class or a model class.
+            blocks: As in `ecoflap.load`.
         """
         if self.offload != "disk":
             module = auto_class.from_pretrained(self.path, dtype=self.dtype)
             return module.to(self.device) if self.offload == "none" else module
-        places = _places(_skeleton(auto_class, self.path), self.device)
+        skeleton = Model(_skeleton(auto_class, self.path), None, blocks)
+        places = _places(skeleton.module, {block.name for block in skeleton.blocks}, self.device)
         module = auto_class.from_pretrained(self.path, dtype=self.dtype, device_map=places)
         self.weights = _take_weights(module)
         return module
 
-    def place(self, model: "Model") -> None:
+    def place(self, model: Model) -> None:
         """Takes the weights of a model's blocks to where they wait."""
         if self.offload == "none":
             return
@@ -84,19 +82,19 @@ def _skeleton(auto_class: type, path: str) -> nn.Module:
         return build(AutoConfig.from_pretrained(path))
 
 
-def _places(module: nn.Module, device: torch.device, prefix: str = "") -> dict[str, object]:
-    """Maps each list of blocks to the disk and everything else to the device."""
-    lists = [name for name, _ in find_block_lists(module)]
+def _places(
+    module: nn.Module, blocks: set[str], device: torch.device, prefix: str = ""
+) -> dict[str, object]:
+    """Maps each block to the disk and everything else to the device."""
     places: dict[str, object] = {}
     held = [key for key, value in module._parameters.items() if value is not None]
     places.update({prefix + key: device for key in [*held, *module._buffers]})
     for name, child in module.named_children():
-        if name in lists:
-            places[prefix + name] = "disk"
-        elif any(found.startswith(f"{name}.") for found in lists):
-            places.update(_places(child, device, f"{prefix}{name}."))
+        path = prefix + name
+        if any(block.startswith(f"{path}.") for block in blocks):
+            places.update(_places(child, blocks, device, f"{path}."))
         else:
-            places[prefix + name] = device
+            places[path] = "disk" if path in blocks else device
     return places
 
 
