@@ -2,7 +2,6 @@
 
 import logging
 
-import torch
 import transformers
 from transformers import AutoConfig, AutoProcessor, AutoTokenizer, PreTrainedModel
 from transformers.utils import cached_file

@@ -46,7 +46,9 @@ class Loader:
             module = auto_class.from_pretrained(self.path, dtype=self.dtype)
             return module.to(self.device) if self.offload == "none" else module
         skeleton = Model(_skeleton(auto_class, self.path), None, blocks)
-        places = _places(skeleton.module, {block.name for block in skeleton.blocks}, self.device)
+        places = _places(
+            skeleton.module, {block.name for block in skeleton.blocks}, str(self.device)
+        )
         module = auto_class.from_pretrained(self.path, dtype=self.dtype, device_map=places)
         self.weights = _take_weights(module)
         return module
@@ -82,11 +84,9 @@ def _skeleton(auto_class: type, path: str) -> nn.Module:
         return build(AutoConfig.from_pretrained(path))
 
 
-def _places(
-    module: nn.Module, blocks: set[str], device: torch.device, prefix: str = ""
-) -> dict[str, object]:
+def _places(module: nn.Module, blocks: set[str], device: str, prefix: str = "") -> dict[str, str]:
     """Maps each block to the disk and everything else to the device."""
-    places: dict[str, object] = {}
+    places: dict[str, str] = {}
     held = [key for key, value in module._parameters.items() if value is not None]
     places.update({prefix + key: device for key in [*held, *module._buffers]})
     for name, child in module.named_children():
