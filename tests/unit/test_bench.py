@@ -134,9 +134,11 @@ def test_the_cpu_figures_are_ratios_of_two_times(small):
     rows = cpu.score_figures(small, matrices=8)
     rows.append(cpu.draws_figure(small, draws=3))
     rows.append(cpu.pass_figure(small, "wanda", literal.Wanda, goal=2.0))
+    rows.append(cpu.sparsegpt_figure(small, matrices=6))
     for row in rows:
         assert row["times_faster"] == pytest.approx(row["other_seconds"] / row["library_seconds"])
     assert rows[0]["deviation"] <= rows[0]["allowed"] == 1e-4
+    assert rows[3]["deviation"] == rows[4]["deviation"] == 0
 
 
 def test_the_gpu_benchmark_runs_small_on_a_cpu(tmp_path, capsys):

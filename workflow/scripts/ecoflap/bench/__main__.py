@@ -46,7 +46,7 @@ def main(arguments: Sequence[str]) -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     logging.getLogger("ecoflap.pruning").setLevel(logging.WARNING)  # a line per block
     set_threads(options.threads)
-    name, on_gpu = options.name, False
+    name, device = options.name, "cpu"
     if name == "memory-case":
         found = memory.measure_case(options.case, folder=options.folder, small=options.small)
         sys.stdout.write(json.dumps(found) + "\n")
@@ -56,12 +56,12 @@ def main(arguments: Sequence[str]) -> None:
     elif name == "memory":
         frame, notes = memory.run(options.threads, options.scratch), memory.NOTES
     else:
-        frame, notes = gpu.run(options.device, small=options.small)
-        on_gpu = resolve_device(options.device).startswith("cuda")
+        device = resolve_device(options.device)
+        frame, notes = gpu.run(device, small=options.small)
         name = "gpu-small" if options.small else name
     command = " ".join(["python -m ecoflap.bench", *arguments])
     text = report.write(
-        name, frame, notes=notes, command=command, folder=options.results, gpu=on_gpu
+        name, frame, notes=notes, command=command, folder=options.results, device=device
     )
     sys.stdout.write(text)
 

@@ -10,7 +10,7 @@ import torch
 import ecoflap
 from ecoflap.bench import literal, models
 from ecoflap.models.base import Model
-from ecoflap.runtime import PACKAGE, resolve_device
+from ecoflap.runtime import PACKAGE
 from ecoflap.scores import matrix_table
 from ecoflap.tables import read_published
 
@@ -71,14 +71,13 @@ def run(device: str, *, small: bool = False) -> tuple[pd.DataFrame, tuple[str, .
     """Measures everything.
 
     Args:
-        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+        device: ``cpu``, ``cuda`` or ``cuda:N``.
         small: Measures a tiny model, to try the code.
 
     Returns:
         A row per method, and notes.
     """
     scale = SMALL if small else REAL
-    device = resolve_device(device)
     log.info("making the model on %s", device)
     model = models.build_blip2(scale.size, scale.dtype, device)
     samples = models.image_captions(scale.size, max(scale.scored, scale.pruned))

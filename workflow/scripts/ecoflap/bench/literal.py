@@ -93,10 +93,11 @@ class Wanda:
         self.count = 0
 
     def add(self, inputs: torch.Tensor) -> None:
-        """Takes the inputs of one sample, [1, n_tokens, n_in]."""
+        """Takes the inputs of some samples, [n_samples, n_tokens, n_in]."""
+        samples = len(inputs)
         inputs = inputs.reshape(-1, inputs.shape[-1]).T.float()
-        self.scale *= self.count / (self.count + 1)
-        self.count += 1
+        self.scale *= self.count / (self.count + samples)
+        self.count += samples
         self.scale += inputs.norm(p=2, dim=1) ** 2 / self.count
 
     def prune(self, sparsity: float) -> None:
@@ -120,10 +121,11 @@ class SparseGPT:
         self.count = 0
 
     def add(self, inputs: torch.Tensor) -> None:
-        """Takes the inputs of one sample, [1, n_tokens, n_in]."""
+        """Takes the inputs of some samples, [n_samples, n_tokens, n_in]."""
+        samples = len(inputs)
         inputs = inputs.reshape(-1, inputs.shape[-1]).T.float()
-        self.hessian *= self.count / (self.count + 1)
-        self.count += 1
+        self.hessian *= self.count / (self.count + samples)
+        self.count += samples
         inputs = math.sqrt(2 / self.count) * inputs
         self.hessian += inputs @ inputs.T
 

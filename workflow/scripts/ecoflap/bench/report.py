@@ -21,7 +21,7 @@ def write(
     notes: Sequence[str],
     command: str,
     folder: Path,
-    gpu: bool = False,
+    device: str = "cpu",
 ) -> str:
     """Writes ``<name>.csv`` and ``<name>.md``.
 
@@ -31,13 +31,13 @@ def write(
         notes: How the figures were made, a sentence or two each.
         command: What was run.
         folder: Where to write.
-        gpu: Whether the figures are a GPU's.
+        device: What was measured, ``cpu`` or a CUDA device.
 
     Returns:
         The Markdown.
     """
     facts = [
-        f"- hardware: {hardware(gpu)}",
+        f"- hardware: {hardware(device)}",
         f"- threads: {torch.get_num_threads()}",
         "- versions: " + ", ".join(f"{key} {value}" for key, value in versions().items()),
         f"- date: {datetime.date.today().isoformat()}",
@@ -68,7 +68,7 @@ def _cell(value: object) -> str:
     return f"{value:.2f}" if size >= 1 else f"{value:.3f}" if size >= 0.01 else f"{value:.1e}"
 
 
-def hardware(gpu: bool) -> str:
+def hardware(device: str) -> str:
     """Names the processor with its cores and memory, and the GPU where one was measured."""
     processor = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
@@ -77,4 +77,4 @@ def hardware(gpu: bool) -> str:
         processor = lines[0].partition(":")[2].strip() if lines else processor
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     text = f"{processor}, {os.cpu_count()} cores, {memory:.0f} GiB"
-    return f"{torch.cuda.get_device_name()}; {text}" if gpu else text
+    return text if device == "cpu" else f"{torch.cuda.get_device_name(device)}; {text}"
