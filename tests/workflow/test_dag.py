@@ -240,6 +240,45 @@ def test_histograms_shapes_and_budgets_per_tower_reach_the_allocation(tmp_path):
         assert not {"buckets", "counts"} & set(plan)
 
 
+def test_a_chosen_p_max_offload_and_iterative_obd_reach_the_table(tmp_path):
+    """With weights on the disk the numbers are those of weights in memory, to the byte."""
+    project, config = Project(tmp_path), copy.deepcopy(SMALL)
+    config["calibrations"] = {"scenes-image-captions": {"held_out": 8}}
+    config["models"] = {
+        "clip-disk": {
+            "label": "From disk",
+            "family": "clip",
+            "source": {"folder": "workflow/resources/demo/demo-clip"},
+            "calibration": "scenes-image-captions",
+            "offload": "disk",
+        }
+    }
+    config["variants"] |= {
+        "small-auto": {**config["variants"]["small-ecoflap"], "label": "Auto"},
+        "obd": {"label": "OBD", "criterion": "iterative-obd"},
+    }
+    config["variants"]["small-auto"]["max_sparsity"] = "auto"
+    config["experiments"]["small-table"]["variants"] = ["small-auto", "obd"]
+    project.write_config(config)
+    same = "results/{}/{}/small-ecoflap/seed0/0.5/{}"
+    masks = [same.format("pruned", m, "changes.safetensors") for m in ("demo-clip", "clip-disk")]
+    code, output = project.snakemake("small-table", *masks)
+    assert code == 0, output
+    (one, _), (two, _) = (artifacts.read_tensors(project.folder / m, "pruned") for m in masks)
+    assert set(one) == set(two)
+    assert all((one[name] == two[name]).all() for name in one)
+    allocations = project.folder / "results/allocations/demo-clip/small-auto/seed0"
+    choice = artifacts.read_json(allocations / "0.5.margins.json", "margins")
+    (best,) = [row for row in choice["margins"] if row["chosen"]]
+    assert best["loss"] == min(row["loss"] for row in choice["margins"])
+    plan = artifacts.read_json(allocations / "0.5.json", "allocation")
+    assert plan["ecoflap"]["config"]["max_sparsity"] == "auto"
+    largest = max(row["group_sparsity"] for row in plan["matrices"])
+    assert largest <= float(best["max_sparsity"])
+    table = pd.read_csv(project.folder / "results/tables/small-table.csv")
+    assert {"Auto", "OBD"} <= set(table["method"])
+
+
 def test_an_artifact_of_another_point_is_not_used(tmp_path):
     project = Project(tmp_path)
     made, other = (

@@ -8,10 +8,18 @@ import sys
 from conftest import ROOT
 
 README = (ROOT / "README.md").read_text()
+LIBRARY = (ROOT / "docs" / "library.md").read_text()
 
 
-def blocks(language):
-    return re.findall(rf"```{language}\n(.*?)```", README, re.S)
+def blocks(language, text=README):
+    return re.findall(rf"```{language}\n(.*?)```", text, re.S)
+
+
+def run_python(code, folder):
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
 
 
 def test_the_python_of_the_readme_prunes_the_demo_model(project):
@@ -25,14 +33,25 @@ share = zeros / sum(weights[name].numel() for name in names)
 assert abs(share - 0.5) < 0.005, share
 assert report["achieved_sparsity"].between(0.35, 0.61).all()
 """
-    done = subprocess.run(
-        [sys.executable, "-c", code + check],
-        cwd=project.folder,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+    run_python(code + check, project.folder)
+
+
+def test_the_python_of_the_library_page_runs(project):
+    check = """
+import pandas as pd
+from safetensors.torch import load_file
+whole = ecoflap.score(ecoflap.load(folder, device="cpu"), batches[:1], estimator="zeroth", draws=2)
+assert pd.concat(parts, ignore_index=True).equals(whole)
+assert choice["loss"][choice["chosen"]].tolist() == [choice["loss"].min()]
+one = load_file("results/library-demo/model.safetensors")
+index = pd.read_json("results/library-demo-from-disk/model.safetensors.index.json")
+other = {}
+for file in set(index["weight_map"].dropna()):
+    other |= load_file(f"results/library-demo-from-disk/{file}")
+assert set(one) == set(other)
+assert all((one[name] == other[name]).all() for name in one)
+"""
+    run_python("\n".join(blocks("python", LIBRARY)) + check, project.folder)
 
 
 def test_the_snakemake_commands_of_the_readme_build_their_dag(project):
@@ -62,5 +81,5 @@ def test_the_make_targets_of_the_readme_exist():
 
 
 def test_the_paths_of_the_readme_exist():
-    for path in re.findall(r"`((?:config|workflow|envs|docs)/[A-Za-z0-9_./-]+)`", README):
+    for path in re.findall(r"`((?:config|workflow|envs|docs)/[A-Za-z0-9_./-]+)`", README + LIBRARY):
         assert (ROOT / path).exists(), path

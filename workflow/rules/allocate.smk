@@ -23,7 +23,9 @@ rule choose_max_sparsity:
         pruning=prune_settings,
         calibration=held_out_settings,
         dtype=lookup(dpath="models/{model}/dtype", within=config),
+        offload=lookup(dpath="models/{model}/offload", within=config),
         batch_size=lookup(dpath="models/{model}/batch_size", within=config),
+        blocks=model_blocks,
         device=config["device"],
         code=margins_code,
     message:

@@ -23,6 +23,7 @@ rule prune_model:
     params:
         settings=prune_settings,
         dtype=lookup(dpath="models/{model}/dtype", within=config),
+        offload=lookup(dpath="models/{model}/offload", within=config),
         batch_size=lookup(dpath="models/{model}/batch_size", within=config),
         device=config["device"],
         blocks=model_blocks,

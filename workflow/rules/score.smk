@@ -19,6 +19,7 @@ rule compute_scores:
     params:
         settings=lookup(dpath="scores/{score}", within=config),
         dtype=lookup(dpath="models/{model}/dtype", within=config),
+        offload=lookup(dpath="models/{model}/offload", within=config),
         device=config["device"],
         blocks=model_blocks,
         code=score_code,

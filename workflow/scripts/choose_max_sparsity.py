@@ -10,7 +10,13 @@ log = runtime.start_job(snakemake.log[0], snakemake.threads)
 files, params, wildcards = snakemake.input, snakemake.params, snakemake.wildcards
 seed, sparsity = int(wildcards.seed), wildcards.sparsity
 
-model = models.load(files.model, dtype=params.dtype, device=params.device)
+model = models.load(
+    files.model,
+    dtype=params.dtype,
+    device=params.device,
+    blocks=params.blocks,
+    offload=params.offload,
+)
 table, _ = artifacts.read_table(files.scores, "scores")
 samples, _ = artifacts.read_tensors(files.samples, "calibration")
 further, manifest = calibration.held_out(model, params.calibration, seed)

@@ -13,6 +13,7 @@ model = models.load(
     dtype=snakemake.params.dtype,
     device=snakemake.params.device,
     blocks=snakemake.params.blocks,
+    offload=snakemake.params.offload,
 )
 samples, _ = artifacts.read_tensors(snakemake.input.samples, "calibration")
 head = artifacts.header(

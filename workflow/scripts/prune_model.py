@@ -17,6 +17,7 @@ model = models.load(
     dtype=snakemake.params.dtype,
     device=snakemake.params.device,
     blocks=snakemake.params.blocks,
+    offload=snakemake.params.offload,
 )
 head = artifacts.header(
     "pruned",

@@ -193,7 +193,7 @@ def save_changes(model: Model, path: str | Path, head: Mapping, *, updates_weigh
         updates_weights: Whether weights that stayed have new values.
     """
     if updates_weights:
-        changes = {m.name: m.module.weight.detach().cpu() for m in model.matrices()}
+        changes = {m.name: m.module.weight.detach().cpu() for m in model.resident_matrices()}
     else:
         changes = {f"{name}.mask": packed for name, packed in model.masks.items()}
     artifacts.write_tensors(path, changes, head)

@@ -133,7 +133,8 @@ class Model:
 
     def cost(self) -> Cost:
         """Returns a measurement of time and memory that counts the weights too."""
-        weights = sum(p.numel() * p.element_size() for p in self.module.parameters())
+        parameters = [p for p in self.module.parameters() if p.device.type != "meta"]
+        weights = sum(p.numel() * p.element_size() for p in parameters)
         return Cost(str(self.device), weights / 2**20)
 
     def matrices(self) -> Iterator[Matrix]:
