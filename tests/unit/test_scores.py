@@ -1,13 +1,16 @@
 """Scores against autograd and brute force."""
 
 import math
+import types
 from dataclasses import replace
 
 import ecoflap
+import pandas as pd
 import pytest
 import tiny
 import torch
 from ecoflap.errors import ConfigError, PruningError
+from ecoflap.models.base import Model
 from ecoflap.registry import SCORES
 from ecoflap.runtime import seed_from
 from ecoflap.scores import outliers, zeroth
@@ -232,3 +235,57 @@ def test_unknown_names_and_empty_data_stop_with_a_message():
     with pytest.raises(PruningError, match="no calibration batch"):
         ecoflap.score(model, [])
     assert set(zeroth.SETTINGS) == {"draws", "epsilon"}
+
+
+class _Block(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.linear = torch.nn.Linear(4, 4)
+
+    def forward(self, x):
+        """Applies the Linear and a kink."""
+        return x + self.linear(x).relu()
+
+
+class _Twice(torch.nn.Module):
+    """Runs its blocks on two inputs in one forward, as siamese models do."""
+
+    def __init__(self):
+        super().__init__()
+        self.blocks = torch.nn.ModuleList(_Block() for _ in range(3))
+
+    def forward(self, one, other, use_other):
+        """Returns a loss that sees the second run only if asked to."""
+        for block in self.blocks:
+            one, other = block(one), block(other)
+        loss = one.square().mean() + use_other.item() * other.abs().mean()
+        return types.SimpleNamespace(loss=loss if use_other else one.square().mean())
+
+
+@pytest.mark.parametrize("use_other", [True, False])
+def test_gradients_of_a_block_that_runs_twice_are_added_before_they_are_reduced(use_other):
+    torch.manual_seed(0)
+    model = Model(_Twice(), None)
+    batch = {"one": torch.randn(2, 4), "other": torch.randn(2, 4)}
+    batch["use_other"] = torch.tensor(use_other)
+    found = ecoflap.score(model, [batch])["score"]
+    model.module(**batch).loss.backward()
+    expected = [m.module.weight.grad.norm() * (2 / torch.pi) ** 0.5 for m in model.matrices()]
+    assert found.tolist() == pytest.approx([float(value) for value in expected], rel=1e-6)
+
+
+def test_ranges_of_blocks_give_the_rows_of_one_run():
+    model = tiny.blip2_model()
+    batches = tiny.batches(model, 2)
+    whole = ecoflap.score(model, batches, estimator="zeroth", draws=2)
+    parts = [
+        ecoflap.score(model, batches, estimator="zeroth", draws=2, blocks=blocks)
+        for blocks in (range(0, 2), range(2, 4), range(4, len(model.blocks)))
+    ]
+    assert pd.concat(parts, ignore_index=True).equals(whole)
+
+
+def test_ranges_of_blocks_are_for_zeroth_alone():
+    model = tiny.llama_model()
+    with pytest.raises(ConfigError, match="blocks with the estimator gradnorm"):
+        ecoflap.score(model, tiny.batches(model, 1), blocks=range(1))
