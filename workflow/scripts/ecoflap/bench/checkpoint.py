@@ -13,7 +13,6 @@ from safetensors.torch import save_file
 from tqdm import tqdm
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from ecoflap.demo.tokenizer import build_tokenizer
 from ecoflap.errors import ArtifactError, message
 from ecoflap.runtime import seed_from
 
@@ -31,6 +30,8 @@ def write(folder: Path, config: LlamaConfig) -> None:
     Raises:
         ArtifactError: if the disk has no room for this checkpoint and what pruning writes.
     """
+    from ecoflap.demo.tokenizer import build_tokenizer  # needs pillow, which a GPU machine may lack
+
     folder.mkdir(parents=True, exist_ok=True)
     with torch.device("meta"):
         shapes = {n: t.shape for n, t in LlamaForCausalLM(config).state_dict().items()}
