@@ -80,8 +80,8 @@ class Places:
         return kept if isinstance(kept, _Unread) else kept.to(self.device, copy=True)
 
 
-class _Stop(Exception):
-    """Ends a forward after the block of interest."""
+class Stop(Exception):
+    """Ends a forward as soon as all of interest has happened."""
 
 
 class _Unread(torch.Tensor):
@@ -210,10 +210,12 @@ def run(
     Raises:
         ModelError: if the model calls its blocks in another order than in the trace.
     """
-    new = Trace()
+    new, inside = Trace(), _Inside()
     places = places or Places(next(blocks[0].parameters()).device)
 
     def wrap(index: int, block_forward: Callable, args: tuple, kwargs: dict) -> Any:
+        if inside.value:  # a part of another block, which runs or is replayed as a whole
+            return block_forward(*args, **kwargs)
         position = len(new.calls)
         new.calls.append(index)
         if position < start:
@@ -229,17 +231,17 @@ def run(
             new.outputs.append(kept)
             output = _map(kept, places.get)
         else:
-            with around(index):
+            with inside, around(index):
                 output = block_forward(*args, **kwargs)
             new.outputs.append(_map(output, places.put) if keep(index) else None)
         if position == stop:
-            raise _Stop
+            raise Stop
         return output
 
     with _patched(blocks, wrap):
         try:
             return forward(), new
-        except _Stop:
+        except Stop:
             return None, new
 
 
@@ -264,11 +266,13 @@ def survey(
     trace, watcher = Trace(), _Watcher()
 
     def wrap(index: int, block_forward: Callable, args: tuple, kwargs: dict) -> Any:
+        if watcher.inside.value:
+            return block_forward(*args, **kwargs)
         position = len(trace.calls)
         trace.calls.append(index)
         trace.outputs.append(None)
         watcher.read((args, kwargs), unless=position - 1)
-        with watcher.paused(), around(index):
+        with watcher.inside, around(index):
             output = block_forward(*args, **kwargs)
         watcher.own(output, position)
         return output
@@ -278,6 +282,18 @@ def survey(
     return trace, frozenset(watcher.needed)
 
 
+class _Inside:
+    """Tells whether a block is running."""
+
+    value = False
+
+    def __enter__(self) -> None:
+        self.value = True
+
+    def __exit__(self, *_: object) -> None:
+        self.value = False
+
+
 class _Watcher(TorchDispatchMode):
     """Notes which outputs of blocks are read by operations outside of blocks."""
 
@@ -285,16 +301,7 @@ class _Watcher(TorchDispatchMode):
         super().__init__()
         self.owners: dict[int, tuple[weakref.ref, int]] = {}
         self.needed: set[int] = set()
-        self.inside = False
-
-    @contextmanager
-    def paused(self) -> Iterator[None]:
-        """Ignores what happens inside a block."""
-        self.inside = True
-        try:
-            yield
-        finally:
-            self.inside = False
+        self.inside = _Inside()
 
     def own(self, output: Any, position: int) -> None:
         """Remembers whose output these tensors are."""
@@ -310,7 +317,7 @@ class _Watcher(TorchDispatchMode):
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         """Runs the operation, noting what it reads."""
-        if not self.inside:
+        if not self.inside.value:
             self.read((args, kwargs or {}))
         return function(*args, **(kwargs or {}))
 

@@ -29,10 +29,10 @@ class Walk:
         self.model = model
         self.batches = batches
         self.criterion = criterion
-        self.modules = model.block_modules()
+        self.modules = [step.module for step in model.steps()]
         self.places = activations.places(model)
         self.traces = [blocks.Trace() for _ in batches]
-        self.before: list = []
+        self.before: blocks.Trace | None = None
         if batches:
             self.calls, self.needed = blocks.survey(
                 self.modules, lambda: model.loss(batches[0]), model.resident
@@ -58,7 +58,11 @@ class Walk:
     def _order(self) -> list[Block]:
         if not self.batches:
             return [block for block in self.model.blocks if block.matrices]
-        return [self.model.blocks[index] for index in self.calls.order()]
+        steps = self.model.steps()
+        order = [steps[index] for index in self.calls.order()]
+        while order and not order[-1].matrices:
+            order.pop()
+        return order
 
     def _pairs(self) -> Iterator[tuple[Block, Block | None]]:
         order = self._order()
@@ -67,13 +71,15 @@ class Walk:
     @torch.no_grad()
     def statistics(self, block: Block) -> dict[str, torch.Tensor]:
         """Returns the criterion's statistics of each matrix, summed over the batches."""
-        self.before = []
+        self.before = None
         if not self.batches or not block.matrices:
             return {}
         sums: dict[str, torch.Tensor] = {}
+        observer = Observer(self.model, block, self.criterion.statistics, sums)
         for number, batch in enumerate(self.batches):
-            with Observer(self.model, block, batch, self.criterion.statistics, sums):
-                self.before.append(self._run(number, block))
+            with observer.watching(batch):
+                trace = self._run(number, block)
+            self.before = self.before or trace
         idle = [matrix.name for matrix in block.matrices if matrix.name not in sums]
         if idle:
             raise PruningError(
@@ -87,22 +93,26 @@ class Walk:
 
     @torch.no_grad()
     def advance(self, block: Block) -> float:
-        """Records the block's outputs after pruning; returns their relative change."""
+        """Records the block's outputs after pruning; returns their relative change.
+
+        The change is measured on the first batch.
+        """
         if not self.batches:
             return float("nan")
-        start = self.calls.first_call(block.index)
-        changed = total = torch.zeros((), dtype=torch.float64)
         for number in range(len(self.batches)):
             self.traces[number] = self._run(number, block)
-            if not self.before:
-                continue
-            outputs = self.traces[number].outputs[start:]
-            for old, new in zip(self.before[number].outputs[start:], outputs, strict=True):
-                a, b = (self.places.get(_first_tensor(value)).float() for value in (old, new))
-                changed = changed + (a - b).square().sum(dtype=torch.float64)
-                total = total + a.square().sum(dtype=torch.float64)
-            self.before[number] = None
-        return (changed / total).sqrt().item() if total > 0 else 0.0
+        return self._change(block) if self.before else 0.0
+
+    def _change(self, block: Block) -> float:
+        """Returns the relative change of the block's outputs on the first batch."""
+        start = self.calls.first_call(block.index)
+        pairs = zip(self.before.outputs[start:], self.traces[0].outputs[start:], strict=True)
+        changed = total = 0.0
+        for old, new in pairs:
+            a, b = (self.places.get(_first_tensor(value)).float() for value in (old, new))
+            changed += (a - b).square().sum(dtype=torch.float64).item()
+            total += a.square().sum(dtype=torch.float64).item()
+        return (changed / total) ** 0.5 if total else 0.0
 
     def _run(self, number: int, block: Block) -> blocks.Trace:
         _, trace = blocks.run(

@@ -65,6 +65,8 @@ class Model:
         module: The Hugging Face model, in eval mode, without caches.
         processor: Its processor or tokenizer; None if it has none.
         blocks: Its blocks in the order of its modules.
+        segments: What runs between them (embeddings, projections), as blocks without matrices
+            whose indices come after those of the blocks.
         masks: Packed masks (`artifacts.pack_mask`) of the matrices pruned so far, by name.
         weights: Where the weights of blocks are while they do not run; None: on the device.
     """
@@ -109,6 +111,7 @@ class Model:
             tower == "language" and not _in_decoder(name) for name, (tower, _) in found.items()
         )
         self.blocks = _make_blocks(found if blocks is None else _choose(module, found, blocks))
+        self.segments = _make_segments(module, self.blocks)
         self._check(told=blocks is not None)
 
     @property
@@ -122,8 +125,9 @@ class Model:
         return self.weights.store.kind if self.weights else "none"
 
     def resident(self, block: int) -> AbstractContextManager:
-        """Holds the weights of a block on the device; may be nested."""
-        return self.weights.resident(block) if self.weights else nullcontext()
+        """Holds the weights of a block on the device; may be nested. Segments never leave it."""
+        moves = self.weights is not None and block < len(self.blocks)
+        return self.weights.resident(block) if moves else nullcontext()
 
     def keep_changes(self, block: Block) -> None:
         """Stores the changed weights of a block that is on the device."""
@@ -149,8 +153,12 @@ class Model:
                 yield from block.matrices
 
     def block_modules(self) -> list[nn.Module]:
-        """Returns the blocks as modules, for `ecoflap.blocks`."""
+        """Returns the blocks as modules."""
         return [block.module for block in self.blocks]
+
+    def steps(self) -> list[Block]:
+        """Returns all that can be replayed: the blocks, then the segments between them."""
+        return [*self.blocks, *self.segments]
 
     def tower_of(self, name: str) -> str | None:
         """Returns the tower of a list of blocks by its name; None if it is never pruned."""
@@ -312,6 +320,16 @@ def _make_blocks(lists: Mapping[str, BlockList]) -> list[Block]:
             )
             blocks.append(Block(index, name, tower, module, matrices))
     return blocks
+
+
+def _make_segments(module: nn.Module, blocks: Sequence[Block]) -> list[Block]:
+    found = {
+        part: name for name, part in structure.find_segments(module, {b.module for b in blocks})
+    }
+    return [
+        Block(index, name, None, part, ())
+        for index, (part, name) in enumerate(found.items(), start=len(blocks))
+    ]
 
 
 def _switch_off_caches(module: nn.Module) -> None:

@@ -1,6 +1,6 @@
 """Finds transformer blocks, and what can be pruned in them, in any model."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from torch import nn
 from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
@@ -37,6 +37,30 @@ def find_block_lists(module: nn.Module, name: str = "") -> Iterator[tuple[str, n
             yield path, child
         else:
             yield from find_block_lists(child, path)
+
+
+def find_segments(
+    module: nn.Module, blocks: Collection[nn.Module], name: str = ""
+) -> Iterator[tuple[str, nn.Module]]:
+    """Yields the largest modules with parameters that neither hold nor are a block.
+
+    Args:
+        module: Where to look.
+        blocks: The model's blocks.
+        name: Its dotted name.
+
+    Yields:
+        Dotted name and module: embeddings, projections, last norms, heads.
+    """
+    for child_name, child in module.named_children():
+        path = f"{name}.{child_name}" if name else child_name
+        if child in blocks:
+            continue
+        holds = any(part in blocks for part in child.modules())
+        if holds or isinstance(child, nn.ModuleList | nn.ModuleDict):
+            yield from find_segments(child, blocks, path)
+        elif next(child.parameters(), None) is not None:
+            yield path, child
 
 
 def _are_blocks(modules: Sequence[nn.Module]) -> bool:

@@ -64,7 +64,7 @@ def _losses(
     model: "Model", batch: Mapping[str, torch.Tensor], wanted: Sequence["Block"]
 ) -> Iterator[tuple["Block", Callable[[], float]]]:
     """Yields blocks with a function that gives the loss, running the blocks from there on."""
-    places, modules = activations.places(model), model.block_modules()
+    places, modules = activations.places(model), [step.module for step in model.steps()]
     calls, needed = mechanism.survey(modules, lambda: model.loss(batch), model.resident)
     trace = mechanism.Trace()
 
@@ -80,7 +80,8 @@ def _losses(
         )
 
     for index in calls.order():
-        if model.blocks[index] not in wanted or not model.blocks[index].matrices:
+        block = model.steps()[index]
+        if block not in wanted or not block.matrices:
             continue
         start = calls.first_call(index)
         if start > len(trace.calls):
@@ -91,7 +92,7 @@ def _losses(
             return run(start, keep=lambda block: False)[0].double().item()
 
         with model.resident(index):
-            yield model.blocks[index], loss
+            yield block, loss
 
 
 def _slope(matrix: "Matrix", loss, seed: int, epsilon: float) -> float:
