@@ -57,10 +57,22 @@ class Trace:
             needed: What `survey` found.
         """
         outputs = [
-            output if position in needed or position == start - 1 else _map(output, _Unread.like)
+            output if position in needed or position == start - 1 else _Freed.of(output)
             for position, output in enumerate(self.outputs[:start])
         ]
         return Trace(self.calls[:start], outputs)
+
+
+@dataclass(frozen=True)
+class _Freed:
+    """The shape of an output whose values nobody reads again, ready to be returned."""
+
+    shape: Any
+
+    @classmethod
+    def of(cls, output: Any) -> "_Freed":
+        """Keeps the shapes of an output alone."""
+        return output if isinstance(output, cls) else cls(_map(output, _Unread.like))
 
 
 @dataclass(frozen=True)
@@ -77,7 +89,7 @@ class Places:
 
     def get(self, kept: torch.Tensor) -> torch.Tensor:
         """Returns a copy on the device: the model may write into what it gets."""
-        return kept if isinstance(kept, _Unread) else kept.to(self.device, copy=True)
+        return kept.to(self.device, copy=True)
 
 
 class Stop(Exception):
@@ -92,8 +104,6 @@ class _Unread(torch.Tensor):
     @classmethod
     def like(cls, tensor: torch.Tensor) -> "_Unread":
         """Returns a stand-in with the shape, dtype and device of a tensor."""
-        if isinstance(tensor, cls):
-            return tensor
         return torch.Tensor._make_wrapper_subclass(
             cls, tensor.shape, dtype=tensor.dtype, device=tensor.device
         )
@@ -145,13 +155,14 @@ def _patched(blocks: Sequence[nn.Module], wrap: Callable) -> Iterator[None]:
     earlier = [vars(block).get("forward") for block in blocks]
     try:
         for index, block in enumerate(blocks):
-            block.forward = bind(index, block.forward)
+            vars(block)["forward"] = bind(index, block.forward)  # past nn.Module's slow setattr
         yield
     finally:
         for block, forward in zip(blocks, earlier, strict=True):
-            vars(block).pop("forward", None)
-            if forward is not None:
-                block.forward = forward
+            if forward is None:
+                vars(block).pop("forward", None)
+            else:
+                vars(block)["forward"] = forward
 
 
 @contextmanager
@@ -229,7 +240,7 @@ def run(
                 )
             kept = trace.outputs[position]
             new.outputs.append(kept)
-            output = _map(kept, places.get)
+            output = kept.shape if isinstance(kept, _Freed) else _map(kept, places.get)
         else:
             with inside, around(index):
                 output = block_forward(*args, **kwargs)
