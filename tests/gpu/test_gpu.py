@@ -8,6 +8,7 @@ import pytest
 import tiny
 import torch
 from ecoflap.models import offload
+from ecoflap.models.loading import Loader
 from ecoflap.scores import matrix_table
 
 pytestmark = [
@@ -27,10 +28,7 @@ def _exact_products():
 @pytest.fixture(params=tiny.MODELS)
 def saved(request, tmp_path, monkeypatch):
     """A model on the CPU, and a function that loads it again on the GPU."""
-    from transformers import AutoProcessor, AutoTokenizer
-
-    for auto in (AutoProcessor, AutoTokenizer):
-        monkeypatch.setattr(auto, "from_pretrained", lambda *_, **__: None)
+    monkeypatch.setattr(Loader, "processor", lambda *_: None)
     model = tiny.MODELS[request.param]()
     model.module.save_pretrained(tmp_path / "dense", max_shard_size="20KB")
     return model, lambda **options: ecoflap.load(tmp_path / "dense", device=DEVICE, **options)

@@ -125,3 +125,16 @@ def test_the_manifest_lists_every_file_with_its_hash(tmp_path):
     assert content["matrices"] == [{"name": "m"}]
     assert artifacts.file_hash(tmp_path) == artifacts.file_hash(tmp_path / "manifest.json")
     json.dumps(content, allow_nan=False)
+
+
+@pytest.mark.parametrize(("content", "seen"), [(b"two", "is changed"), (None, "is missing")])
+def test_a_checkpoint_that_changed_after_it_was_prepared_is_refused(tmp_path, content, seen):
+    (tmp_path / "weights").write_bytes(b"one")
+    artifacts.write_manifest(tmp_path, head("model"), [])
+    assert artifacts.checked(tmp_path) == tmp_path
+    if content is None:
+        (tmp_path / "weights").unlink()
+    else:
+        (tmp_path / "weights").write_bytes(content)
+    with pytest.raises(ArtifactError, match=seen):
+        artifacts.checked(tmp_path)

@@ -4,7 +4,7 @@ import pytest
 import tiny
 import torch
 from ecoflap import baselines
-from ecoflap.errors import PruningError
+from ecoflap.errors import ModelError
 
 
 @pytest.fixture(params=tiny.MODELS)
@@ -72,5 +72,5 @@ def test_iterative_obd_is_the_literal_algorithm(family):
 
 
 def test_iterative_obd_wants_a_batch():
-    with pytest.raises(PruningError, match="at least one"):
+    with pytest.raises(ModelError, match="at least one"):
         baselines.prune_iterative_obd(tiny.llama_model(), [], "0.5")

@@ -1,11 +1,16 @@
 """Adapters on the demo checkpoints: what is evaluated equals what transformers computes."""
 
+import shutil
 from pathlib import Path
 
+import ecoflap
 import pytest
 import tiny
 import torch
-from ecoflap import data, models
+from ecoflap import calibration, data, models
+from ecoflap.errors import DataError, ModelError, PruningError
+from ecoflap.scores import matrix_table
+from safetensors.torch import load_file, save_file
 from transformers import AutoProcessor, Blip2ForConditionalGeneration
 
 DEMO = Path(__file__).parents[2] / "workflow" / "resources" / "demo"
@@ -78,3 +83,82 @@ def test_negative_log_likelihood_is_the_loss_that_transformers_computes():
     for row, value in zip(tokens, found, strict=True):
         mean = model.module(input_ids=row[None], labels=row[None]).loss.item()
         assert value.item() == pytest.approx(8 * mean, rel=1e-5)
+
+
+def damaged(folder, change):
+    """A copy of demo-clip with changed tensors."""
+    shutil.copytree(DEMO / "demo-clip", folder)
+    tensors = load_file(folder / "model.safetensors")
+    change(tensors)
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    return folder
+
+
+def test_missing_weights_are_not_made_up(tmp_path):
+    name = "vision_model.encoder.layers.1.mlp.fc1.weight"
+    folder = damaged(tmp_path / "clip", lambda tensors: tensors.pop(name))
+    with pytest.raises(ModelError, match=f"no weights for {name}"):
+        models.load(folder, device="cpu")
+
+
+def test_weights_of_another_shape_are_refused(tmp_path):
+    name = "vision_model.encoder.layers.1.mlp.fc1.weight"
+    folder = damaged(tmp_path / "clip", lambda t: t.update({name: torch.zeros(2, 2)}))
+    with pytest.raises(ModelError, match="cannot load a model"):
+        models.load(folder, device="cpu")
+
+
+def test_weights_that_are_not_finite_are_refused(tmp_path):
+    folder = damaged(tmp_path / "clip", lambda t: t["logit_scale"].fill_(float("nan")))
+    with pytest.raises(ModelError, match="logit_scale .* is not finite"):
+        models.load(folder, device="cpu")
+
+
+def test_a_model_without_its_tokenizer_is_refused(tmp_path):
+    folder = damaged(tmp_path / "clip", lambda tensors: None)
+    for file in folder.glob("tokenizer*"):
+        file.unlink()
+    with pytest.raises(ModelError, match="has no tokenizer"):
+        models.load(folder, device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("batches", "seen"),
+    [
+        ([], "no calibration batch"),
+        ({"input_ids": torch.ones(1, 4)}, "one batch alone"),
+        ([[torch.ones(1)]], "a batch of the type list"),
+        ([{"input_ids": [1, 2]}], "a batch of the type dict"),
+        ([{}], "a batch of the type dict"),
+    ],
+)
+def test_batches_of_another_form_are_refused(batches, seen):
+    model = tiny.llama_model()
+    plan = ecoflap.allocate(matrix_table(model), sparsity="0.5", method="uniform")
+    for use in (ecoflap.score, lambda m, b: ecoflap.prune(m, b, plan)):
+        with pytest.raises(ModelError, match=seen):
+            use(model, batches)
+
+
+def test_a_batch_of_padding_alone_is_refused():
+    model = tiny.blip2_model()
+    (batch,) = tiny.batches(model, 1)
+    batch["attention_mask"] = torch.zeros_like(batch["attention_mask"])
+    plan = ecoflap.allocate(matrix_table(model), sparsity="0.5", method="uniform")
+    with pytest.raises(PruningError, match="no real token"):
+        ecoflap.prune(model, [batch], plan)
+
+
+def test_a_plan_of_another_size_or_without_sparsities_is_refused():
+    model = tiny.llama_model()
+    plan = ecoflap.allocate(matrix_table(model), sparsity="0.5", method="uniform")
+    with pytest.raises(PruningError, match="of another model"):
+        ecoflap.prune(model, tiny.batches(model), plan.assign(n_weights=plan["n_weights"] * 4))
+    with pytest.raises(PruningError, match="without the column 'sparsity'"):
+        ecoflap.prune(model, tiny.batches(model), matrix_table(model))
+
+
+@pytest.mark.parametrize("numbers", [{"batch_size": 0}, {"batch_size": 1, "limit": 0}])
+def test_batches_of_nothing_are_refused(numbers):
+    with pytest.raises(DataError, match="at least 1"):
+        calibration.batches({"x": torch.ones(4)}, **numbers)

@@ -6,7 +6,7 @@ import tiny
 import torch
 from ecoflap import artifacts, pruning
 from ecoflap.criteria import prune_matrix
-from ecoflap.errors import ArtifactError, PruningError
+from ecoflap.errors import ArtifactError, ModelError, PruningError
 from ecoflap.scores import matrix_table
 
 
@@ -153,7 +153,7 @@ def test_plans_that_do_not_fit_are_refused():
     ):
         with pytest.raises(PruningError, match="does not fit"):
             ecoflap.prune(model, tiny.batches(model), wrong)
-    with pytest.raises(PruningError, match="got no batch"):
+    with pytest.raises(ModelError, match="no calibration batch"):
         ecoflap.prune(model, [], plan)
 
 

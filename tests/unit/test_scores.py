@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import tiny
 import torch
-from ecoflap.errors import ConfigError, PruningError
+from ecoflap.errors import ConfigError, ModelError, PruningError
 from ecoflap.models.base import Model
 from ecoflap.registry import SCORES
 from ecoflap.runtime import seed_from
@@ -232,7 +232,7 @@ def test_unknown_names_and_empty_data_stop_with_a_message():
         ecoflap.score(model, tiny.batches(model), estimator="zeroeth")
     with pytest.raises(ConfigError, match="Did you mean 'draws'"):
         ecoflap.score(model, tiny.batches(model), estimator="zeroth", draw=3)
-    with pytest.raises(PruningError, match="no calibration batch"):
+    with pytest.raises(ModelError, match="no calibration batch"):
         ecoflap.score(model, [])
     assert set(zeroth.SETTINGS) == {"draws", "epsilon"}
 

@@ -11,7 +11,7 @@ files, params, wildcards = snakemake.input, snakemake.params, snakemake.wildcard
 seed, sparsity = int(wildcards.seed), wildcards.sparsity
 
 model = models.load(
-    files.model,
+    artifacts.checked(files.model),
     dtype=params.dtype,
     device=params.device,
     blocks=params.blocks,

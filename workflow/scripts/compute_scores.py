@@ -9,7 +9,7 @@ log = runtime.start_job(snakemake.log[0], snakemake.threads)
 settings, seed = dict(snakemake.params.settings), int(snakemake.wildcards.seed)
 
 model = models.load(
-    snakemake.input.model,
+    artifacts.checked(snakemake.input.model),
     dtype=snakemake.params.dtype,
     device=snakemake.params.device,
     blocks=snakemake.params.blocks,

@@ -10,7 +10,7 @@ log = runtime.start_job(snakemake.log[0], snakemake.threads)
 files, wildcards = snakemake.input, snakemake.wildcards
 
 model = models.load(
-    files.model,
+    artifacts.checked(files.model),
     dtype=snakemake.params.dtype,
     device=snakemake.params.device,
     blocks=snakemake.params.blocks,

@@ -8,7 +8,9 @@ from ecoflap import artifacts, calibration, models, runtime
 log = runtime.start_job(snakemake.log[0], snakemake.threads)
 settings, seed = snakemake.params.settings, int(snakemake.wildcards.seed)
 
-model = models.load(snakemake.input.model, device="cpu", blocks=snakemake.params.blocks)
+model = models.load(
+    artifacts.checked(snakemake.input.model), device="cpu", blocks=snakemake.params.blocks
+)
 tensors, manifest = calibration.collect(model, settings, seed)
 log.info("%s", {name: tuple(tensor.shape) for name, tensor in tensors.items()})
 

@@ -13,7 +13,7 @@ seed = int(snakemake.wildcards.seed)
 criterion = settings["criterion"]
 
 model = models.load(
-    files.model,
+    artifacts.checked(files.model),
     dtype=snakemake.params.dtype,
     device=snakemake.params.device,
     blocks=snakemake.params.blocks,

@@ -255,3 +255,23 @@ def write_manifest(folder: Path | str, head: Mapping, matrices: list[dict]) -> N
 def read_manifest(folder: Path | str) -> dict:
     """Reads the manifest of a checkpoint folder."""
     return read_json(Path(folder) / "manifest.json", "model")
+
+
+def checked(folder: Path | str) -> Path:
+    """Returns a checkpoint folder whose files are those that its manifest names.
+
+    Raises:
+        ArtifactError: if a file is missing or has changed.
+    """
+    folder = Path(folder)
+    for name, expected in read_manifest(folder)["files"].items():
+        file = folder / name
+        if not file.is_file() or file_hash(file) != expected:
+            raise ArtifactError(
+                message(
+                    f"{file} is {'changed' if file.is_file() else 'missing'}",
+                    "the file that prepare_model wrote",
+                    f"Delete {folder} and run the same command again.",
+                )
+            )
+    return folder

@@ -8,7 +8,6 @@ import torch
 
 from ecoflap import artifacts
 from ecoflap.allocation import exact
-from ecoflap.errors import PruningError, message
 from ecoflap.models.base import Matrix, Model
 from ecoflap.pruning import report_row, report_table
 from ecoflap.scores.gradients import over_batches
@@ -58,12 +57,11 @@ def prune_iterative_obd(
         The columns of `prune`'s report; seconds count from the start.
 
     Raises:
-        PruningError: if there is no batch, or a gradient is not finite.
+        ModelError: if there is no batch.
+        PruningError: if a gradient is not finite.
     """
     start = time.perf_counter()
-    batches = [model.to_device(batch) for batch in batches]
-    if not batches:
-        raise PruningError(message("no calibration batch", "at least one", "Pass batches."))
+    batches = model.ready(batches)
     p = exact(sparsity)
     for step in range(1, OBD_STEPS + 1):
         fisher: dict[str, torch.Tensor] = {}

@@ -104,10 +104,13 @@ def batches(
         limit: Use only the first samples (they are in random order already).
 
     Raises:
-        DataError: if fewer than ``limit`` samples are stored.
+        DataError: if fewer than ``limit`` samples are stored, or a number is below 1.
     """
     stored = len(next(iter(samples.values())))
-    count = limit or stored
+    count = stored if limit is None else limit
+    for what, number in (("batch size", batch_size), ("limit", count)):
+        if number < 1:
+            raise DataError(message(f"{what} {number}", "at least 1", "Correct it."))
     if count > stored:
         raise DataError(
             message(

@@ -1,5 +1,6 @@
 """Checks the whole configuration before any job starts. Needs no torch."""
 
+import math
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -61,6 +62,7 @@ def check(config: dict, schemas: Path) -> None:
                 )
             )
             continue
+        problems += _not_finite(section, content)
         problems += _schema_problems(section, content, _schema(schemas, section))
         if section != "plotting":
             problems += _id_problems(section, content)
@@ -69,6 +71,16 @@ def check(config: dict, schemas: Path) -> None:
     if problems:
         listed = "\n".join(f"  - {problem}" for problem in dict.fromkeys(problems))
         raise ConfigError(f"the configuration has {len(set(problems))} problem(s):\n{listed}")
+
+
+def _not_finite(place: str, content: object) -> Iterator[str]:
+    """Yields the numbers that are NaN or infinite: no bound of a schema holds them back."""
+    if isinstance(content, Mapping | list):
+        items = content.items() if isinstance(content, Mapping) else enumerate(content)
+        for key, value in items:
+            yield from _not_finite(f"{place}.{key}", value)
+    elif isinstance(content, float) and not math.isfinite(content):
+        yield message(f"{place}: {content}", "a finite number", "Correct the value.")
 
 
 def _schema(folder: Path, section: str) -> dict:

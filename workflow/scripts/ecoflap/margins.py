@@ -49,13 +49,12 @@ def choose_max_sparsity(
         smallest loss, the smaller margin on a tie).
 
     Raises:
-        PruningError: if there is no held-out batch, or no margin gives a finite loss.
+        ModelError: if there is no held-out batch.
+        PruningError: if no margin gives a finite loss.
     """
     import pandas as pd
 
-    batches, held_out = list(batches), [model.to_device(batch) for batch in held_out]
-    if not held_out:
-        raise PruningError(message("no held-out batch", "at least one", "Pass batches."))
+    batches, held_out = list(batches), model.ready(held_out)
     rows = []
     for margin in margins:
         limit = allocation.default_max_sparsity(sparsity, margin)

@@ -86,6 +86,14 @@ class Observer:
         rows = inputs.reshape(-1, inputs.shape[-1])
         if valid is None:
             return rows
+        if not valid.any():
+            raise PruningError(
+                message(
+                    f"a batch has no real token for {matrix.name}",
+                    "batches with tokens that are not padding",
+                    "Look at its attention_mask and labels.",
+                )
+            )
         # A model may join the sequences (OPT) or add an axis for heads (DeepSeek).
         shape = inputs.shape[:-1]
         if _sizes(shape) not in (_sizes(valid.shape), _sizes(valid.flatten().shape)):

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 log = logging.getLogger(__name__)
+PLAN_COLUMNS = ("name", "n_weights", "sparsity")
 REPORT_COLUMNS = [
     "tower",
     "block",
@@ -51,7 +52,7 @@ def prune(
     Args:
         model: What `ecoflap.load` returned; its ``masks`` are filled.
         batches: Calibration batches; may be empty for ``magnitude``.
-        plan: What `ecoflap.allocate` returned: columns name and sparsity.
+        plan: What `ecoflap.allocate` returned: columns name, n_weights and sparsity.
         criterion: ``magnitude``, ``wanda``, ``sparsegpt`` or ``ria``.
         group: What Wanda and RIA compare, ``row`` or ``matrix``; the model's published choice if
             None.
@@ -76,9 +77,7 @@ def prune(
         )
     module = CRITERIA.get(criterion)
     selections = _selections(model, plan, group, pattern)
-    batches = [model.to_device(batch) for batch in batches] if module.NEEDS_INPUTS else []
-    if module.NEEDS_INPUTS and not batches:
-        raise PruningError(message(f"{criterion} got no batch", "at least one", "Pass batches."))
+    batches = model.ready(batches) if module.NEEDS_INPUTS else []
     rows: list[tuple] = []
     walk = Walk(model, batches, module)
     for block in tqdm(walk, desc=criterion, unit="block", disable=None):
@@ -115,8 +114,29 @@ def prune(
 
 
 def _planned(model: Model, plan: "pd.DataFrame") -> dict[str, float]:
+    absent = [column for column in PLAN_COLUMNS if column not in plan]
+    if absent:
+        raise PruningError(
+            message(
+                f"a plan without the column '{absent[0]}'",
+                "the table that ecoflap.allocate returns",
+                "Run ecoflap.allocate on the scores.",
+            )
+        )
     planned = dict(zip(plan["name"], plan["sparsity"], strict=True))
+    sizes = dict(zip(plan["name"], plan["n_weights"], strict=True))
     names = {matrix.name for matrix in model.matrices()}
+    other = next(
+        (m for m in model.matrices() if sizes.get(m.name, m.n_weights) != m.n_weights), None
+    )
+    if other is not None:
+        raise PruningError(
+            message(
+                f"the plan is of another model: {other.name} has {sizes[other.name]} weights in it",
+                f"{other.n_weights}, as in this model",
+                "Make the plan from scores of the same model.",
+            )
+        )
     if names != set(planned) or len(plan) != len(planned):
         odd = sorted(names.symmetric_difference(planned)) or ["a matrix that is named twice"]
         raise PruningError(

@@ -10,6 +10,7 @@ import platform
 import re
 import resource
 import sys
+import threading
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -41,7 +42,19 @@ def start_job(log_file: str, threads: int = 1) -> logging.Logger:
         level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True
     )
     set_threads(threads)
+    threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
     return logging.getLogger("ecoflap.job")
+
+
+def _end_with_parent(parent: int) -> None:
+    """Ends this process when its parent is gone.
+
+    A job that outlives a killed workflow would replace what the next run has made.
+    """
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    logging.getLogger(__name__).error("the workflow that started this job is gone: ending")
+    os._exit(1)
 
 
 def export_library() -> None:

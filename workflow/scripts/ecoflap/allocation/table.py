@@ -62,6 +62,8 @@ def allocate(
         AllocationError: for unknown names, missing columns, scores without a meaning and budgets
             without a solution, naming the matrix or group.
     """
+    if of is not None and of < 1:
+        raise AllocationError(message(f"N:M with M = {of}", "at least 1", "Correct M."))
     for kind, name, known in (
         ("allocation", method, METHODS),
         ("granularity", granularity, GRANULARITIES),

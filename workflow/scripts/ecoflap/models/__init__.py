@@ -83,10 +83,23 @@ def load(
     )
     try:
         model = adapter.from_pretrained(loader, blocks)
-    except (OSError, ValueError, SafetensorError) as error:
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise _unreadable(path, error) from error
+    _check_finite(path, model)
     loader.place(model)
     return model
+
+
+def _check_finite(path: str | Path, model: "Model") -> None:
+    for name, parameter in model.module.named_parameters():
+        if parameter.device.type != "meta" and not parameter.isfinite().all():
+            raise ModelError(
+                message(
+                    f"{name} in '{path}' is not finite",
+                    f"finite numbers in {str(parameter.dtype).removeprefix('torch.')}",
+                    "Use another checkpoint, or a dtype with a larger range (bfloat16).",
+                )
+            )
 
 
 def _unreadable(path: str | Path, error: Exception) -> ModelError:

@@ -3,7 +3,7 @@
 import inspect
 import logging
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -170,6 +170,28 @@ class Model:
     def group_of(self, tower: str) -> str:
         """Returns what Wanda compares in a tower: each ``row`` or the whole ``matrix``."""
         return "row" if tower in self.row_towers else "matrix"
+
+    def ready(self, batches: Iterable[Mapping[str, torch.Tensor]]) -> list[dict[str, torch.Tensor]]:
+        """Checks calibration batches and moves them to the device.
+
+        Raises:
+            ModelError: if there is none, or one is not a dict of tensors.
+        """
+        listed = [batches] if isinstance(batches, Mapping) else list(batches)
+        if not listed or isinstance(batches, Mapping):
+            seen = "one batch alone" if listed else "no calibration batch"
+            raise ModelError(message(seen, "a list of at least one batch", "Pass a list."))
+        for batch in listed:
+            tensors = isinstance(batch, Mapping) and batch
+            if not tensors or not all(isinstance(t, torch.Tensor) for t in batch.values()):
+                raise ModelError(
+                    message(
+                        f"a batch of the type {type(batch).__name__}",
+                        "dicts of tensors that the model's forward takes",
+                        "Ask the processor for tensors: return_tensors='pt'.",
+                    )
+                )
+        return [self.to_device(batch) for batch in listed]
 
     def to_device(self, batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """Moves a batch to the model's device, and floating tensors to its dtype."""

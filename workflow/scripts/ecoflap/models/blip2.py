@@ -16,7 +16,7 @@ class Adapter(Model):
     def from_pretrained(cls, loader: Loader, blocks: BlockNames | None = None) -> "Adapter":
         """Loads the model and its processor from a folder or the hub."""
         module = loader.module(Blip2ForConditionalGeneration, blocks)
-        return cls(module, AutoProcessor.from_pretrained(loader.path), blocks)
+        return cls(module, loader.processor(AutoProcessor), blocks)
 
     def encode(self, examples: Sequence[Mapping]) -> dict[str, torch.Tensor]:
         """Encodes examples with ``image``, ``prompt`` and ``target``.

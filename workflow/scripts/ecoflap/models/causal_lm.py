@@ -17,7 +17,7 @@ class Adapter(Model):
     def from_pretrained(cls, loader: Loader, blocks: BlockNames | None = None) -> "Adapter":
         """Loads the model and its tokenizer from a folder or the hub."""
         module = loader.module(AutoModelForCausalLM, blocks)
-        return cls(module, AutoTokenizer.from_pretrained(loader.path), blocks)
+        return cls(module, loader.processor(AutoTokenizer), blocks)
 
     def windows(self, text: str, length: int) -> torch.Tensor:
         """Cuts a text into windows of tokens without overlap; the rest is dropped.

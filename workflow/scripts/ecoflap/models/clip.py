@@ -18,7 +18,7 @@ class Adapter(Model):
     def from_pretrained(cls, loader: Loader, blocks: BlockNames | None = None) -> "Adapter":
         """Loads the model and its processor from a folder or the hub."""
         module = loader.module(CLIPModel, blocks)
-        return cls(module, AutoProcessor.from_pretrained(loader.path), blocks)
+        return cls(module, loader.processor(AutoProcessor), blocks)
 
     def encode(self, examples: Sequence[Mapping]) -> dict[str, torch.Tensor]:
         """Encodes examples with ``image`` and ``caption``.

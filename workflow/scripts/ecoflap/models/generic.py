@@ -4,16 +4,14 @@ import logging
 
 import transformers
 from transformers import AutoConfig, AutoProcessor, AutoTokenizer, PreTrainedModel
-from transformers.utils import cached_file
 
 from ecoflap.errors import ModelError, message
 from ecoflap.models.base import BlockNames, Model
-from ecoflap.models.loading import Loader
+from ecoflap.models.loading import TOKENIZER_FILES, Loader, has_file
 from ecoflap.registry import suggestion
 
 log = logging.getLogger(__name__)
 PROCESSOR_FILES = ("processor_config.json", "preprocessor_config.json")
-TOKENIZER_FILES = ("tokenizer_config.json", "tokenizer.json")
 
 
 class Adapter(Model):
@@ -49,7 +47,7 @@ def _class_of(config: transformers.PreTrainedConfig, path: str) -> type[PreTrain
 def _processor(path: str):
     """Returns the processor, else the tokenizer, else None."""
     for files, auto in ((PROCESSOR_FILES, AutoProcessor), (TOKENIZER_FILES, AutoTokenizer)):
-        if any(_has_file(path, name) for name in files):
+        if any(has_file(path, name) for name in files):
             try:
                 return auto.from_pretrained(path, trust_remote_code=False)
             except ImportError as error:
@@ -63,12 +61,3 @@ def _processor(path: str):
                 ) from error
     log.warning("'%s' has no processor and no tokenizer: none will be saved", path)
     return None
-
-
-def _has_file(path: str, name: str) -> bool:
-    # As AutoProcessor looks for them: without network, what is not in the cache is not there.
-    quiet = {
-        "_raise_exceptions_for_missing_entries": False,
-        "_raise_exceptions_for_connection_errors": False,
-    }
-    return cached_file(path, name, **quiet) is not None

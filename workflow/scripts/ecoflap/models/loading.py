@@ -4,10 +4,13 @@ from collections.abc import Mapping
 
 import torch
 from torch import nn
+from transformers.utils import cached_file
 
 from ecoflap.errors import ModelError, message
 from ecoflap.models.base import BlockNames, Model
 from ecoflap.models.offload import KINDS, DiskStore, HostStore, Offload
+
+TOKENIZER_FILES = ("tokenizer_config.json", "tokenizer.json")
 
 
 class Loader:
@@ -43,15 +46,50 @@ class Loader:
             blocks: As in `ecoflap.load`.
         """
         if self.offload != "disk":
-            module = auto_class.from_pretrained(self.path, dtype=self.dtype)
+            module = self._whole(auto_class)
             return module.to(self.device) if self.offload == "none" else module
         skeleton = Model(_skeleton(auto_class, self.path), None, blocks)
         places = _places(
             skeleton.module, {block.name for block in skeleton.blocks}, str(self.device)
         )
-        module = auto_class.from_pretrained(self.path, dtype=self.dtype, device_map=places)
+        module = self._whole(auto_class, device_map=places)
         self.weights = _take_weights(module)
         return module
+
+    def _whole(self, auto_class: type, **options) -> nn.Module:
+        """Loads a checkpoint that holds every weight of the model."""
+        module, report = auto_class.from_pretrained(
+            self.path, dtype=self.dtype, output_loading_info=True, **options
+        )
+        missing = sorted(report["missing_keys"])
+        if missing:
+            raise ModelError(
+                message(
+                    f"'{self.path}' has no weights for {missing[0]} ({len(missing)} missing)",
+                    f"every weight of {type(module).__name__}",
+                    "Use a whole checkpoint; transformers would fill the gaps with random numbers.",
+                )
+            )
+        return module
+
+    def processor(self, auto_class: type):
+        """Loads the processor or tokenizer of a model that cannot do without text.
+
+        Args:
+            auto_class: ``AutoProcessor`` or ``AutoTokenizer``.
+
+        Raises:
+            ModelError: if there is no tokenizer; transformers would make up an empty one.
+        """
+        if not any(has_file(self.path, name) for name in TOKENIZER_FILES):
+            raise ModelError(
+                message(
+                    f"'{self.path}' has no tokenizer",
+                    f"{' or '.join(TOKENIZER_FILES)} beside the weights",
+                    "Save the model's processor or tokenizer into the same folder.",
+                )
+            )
+        return auto_class.from_pretrained(self.path)
 
     def place(self, model: Model) -> None:
         """Takes the weights of a model's blocks to where they wait."""
@@ -72,6 +110,15 @@ class Loader:
             for tensor in [*module._parameters.values(), *module._buffers.values()]:
                 if tensor is not None and tensor.device.type != "meta":
                     tensor.data = tensor.to(self.device)
+
+
+def has_file(path: str, name: str) -> bool:
+    """Tells whether a folder or a hub id has a file; what cannot be reached is not there."""
+    quiet = {
+        "_raise_exceptions_for_missing_entries": False,
+        "_raise_exceptions_for_connection_errors": False,
+    }
+    return cached_file(path, name, **quiet) is not None
 
 
 def _skeleton(auto_class: type, path: str) -> nn.Module:

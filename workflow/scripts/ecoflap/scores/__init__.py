@@ -50,15 +50,18 @@ def score(
 
     Raises:
         ConfigError: for an unknown estimator or setting.
-        PruningError: if a loss or a score is not finite, or there is no batch.
+        ModelError: if there is no batch or one is not a dict of tensors.
+        PruningError: if a loss or a score is not finite.
     """
     module = SCORES.get(estimator)
     for name in settings:
         if name not in module.SETTINGS:
             raise ConfigError(unknown(f"setting of the score {estimator}", name, module.SETTINGS))
-    batches = [model.to_device(batch) for batch in batches]
-    if not batches:
-        raise PruningError(message("no calibration batch", "at least one", "Pass batches."))
+        if not settings[name] > 0:
+            raise ConfigError(
+                message(f"{name} {settings[name]}", "a number above 0", f"Correct {name}.")
+            )
+    batches = model.ready(batches)
     frame = matrix_table(model)
     settings = {**module.SETTINGS, **settings}
     if blocks is not None:

@@ -1,0 +1,55 @@
+"""A job ends with the workflow that started it."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+from ecoflap.runtime import PACKAGE
+
+JOB = """
+import sys, time
+from ecoflap import runtime
+runtime.start_job(sys.argv[1])
+open(sys.argv[2], "w").close()
+time.sleep(60)
+"""
+PARENT = """
+import subprocess, sys
+print(subprocess.Popen([sys.executable, *sys.argv[1:]]).pid, flush=True)
+input()
+"""
+
+
+def test_a_job_does_not_outlive_a_killed_workflow(tmp_path):
+    started = tmp_path / "started"
+    command = [sys.executable, "-c", PARENT, "-c", JOB, str(tmp_path / "log"), str(started)]
+    parent = subprocess.Popen(
+        command,
+        env={**os.environ, "PYTHONPATH": str(PACKAGE.parent)},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    job = int(parent.stdout.readline())
+    assert wait_until(started.exists)
+    parent.send_signal(signal.SIGKILL)
+    parent.wait()
+    assert wait_until(lambda: not running(job))
+    assert "is gone: ending" in (tmp_path / "log").read_text()
+
+
+def running(pid: int) -> bool:
+    """Tells whether a process is there and no zombie."""
+    done = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True)
+    return bool(done.stdout.strip()) and not done.stdout.strip().startswith("Z")
+
+
+def wait_until(condition) -> bool:
+    """Waits up to half a minute."""
+    for _ in range(300):
+        if condition():
+            return True
+        time.sleep(0.1)
+    return False
