@@ -61,8 +61,8 @@ def prune(
             be sure of it.
 
     Returns:
-        One row per matrix: planned and achieved sparsity, relative error of the block's output
-        (NaN without batches), seconds of its block.
+        One row per matrix: planned and achieved sparsity, relative error of the block's output on
+        the first batch (NaN without batches), seconds of its block.
 
     Raises:
         PruningError: if the plan does not fit the model or a number is not finite.
