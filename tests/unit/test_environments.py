@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[2]
 IMPORTED_AS = {"pillow": "PIL", "pyyaml": "yaml", "easy-vqa": "easy_vqa"}
 WITH_TRANSFORMERS = {"huggingface_hub", "tokenizers"}
 # transformers imports these when it reads GGUF files and tokenizers, pandas for LaTeX.
-INDIRECT = {"accelerate", "gguf", "sentencepiece", "jinja2"}
+INDIRECT = {"gguf", "sentencepiece", "jinja2"}
 
 
 def pins():

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 log = logging.getLogger(__name__)
-PLAN_COLUMNS = ("name", "n_weights", "sparsity")
+PLAN_COLUMNS = ("name", "sparsity")
 REPORT_COLUMNS = [
     "tower",
     "block",
@@ -52,7 +52,8 @@ def prune(
     Args:
         model: What `ecoflap.load` returned; its ``masks`` are filled.
         batches: Calibration batches; may be empty for ``magnitude``.
-        plan: What `ecoflap.allocate` returned: columns name, n_weights and sparsity.
+        plan: What `ecoflap.allocate` returned: columns name and sparsity; n_weights is compared
+            with the model's if it is there.
         criterion: ``magnitude``, ``wanda``, ``sparsegpt`` or ``ria``.
         group: What Wanda and RIA compare, ``row`` or ``matrix``; the model's published choice if
             None.
@@ -124,7 +125,7 @@ def _planned(model: Model, plan: "pd.DataFrame") -> dict[str, float]:
             )
         )
     planned = dict(zip(plan["name"], plan["sparsity"], strict=True))
-    sizes = dict(zip(plan["name"], plan["n_weights"], strict=True))
+    sizes = dict(zip(plan["name"], plan.get("n_weights", []), strict=False))
     names = {matrix.name for matrix in model.matrices()}
     other = next(
         (m for m in model.matrices() if sizes.get(m.name, m.n_weights) != m.n_weights), None
