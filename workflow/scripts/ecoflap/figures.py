@@ -83,8 +83,14 @@ def _panels(count: int, style: Mapping, *, columns: int, share_y: bool = False):
 
 
 def _legend(figure: Figure, axis) -> None:
+    """Puts the legend below the panels, in as many columns as fit, and makes room for its rows."""
     handles, labels = axis.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=min(3, len(labels)))
+    size = plt.rcParams["font.size"] / 72  # inches
+    entry = (0.55 * max(map(len, labels)) + 4) * size  # a letter is about 0.55 wide
+    columns = max(1, min(3, len(labels), int(figure.get_figwidth() / entry)))
+    rows = -(-len(labels) // columns)
+    figure.set_figheight(figure.get_figheight() + max(0, rows - 2) * 1.5 * size)
+    figure.legend(handles, labels, loc="outside lower center", ncols=columns)
 
 
 def _tradeoff(frame: pd.DataFrame, settings: Mapping, style: Mapping) -> Figure:
