@@ -146,7 +146,7 @@ def _leaves(value: Any) -> Iterator[torch.Tensor]:
 
 
 @contextmanager
-def _patched(blocks: Sequence[nn.Module], wrap: Callable) -> Iterator[None]:
+def patched(blocks: Sequence[nn.Module], wrap: Callable) -> Iterator[None]:
     """Replaces each block's forward by ``wrap(index, forward, args, kwargs)``."""
 
     def bind(index: int, forward: Callable) -> Callable:
@@ -188,7 +188,7 @@ def checkpointed(
 
         return checkpoint(body, *args, use_reentrant=False, **kwargs)
 
-    with _patched(blocks, wrap):
+    with patched(blocks, wrap):
         yield
 
 
@@ -249,7 +249,7 @@ def run(
             raise Stop
         return output
 
-    with _patched(blocks, wrap):
+    with patched(blocks, wrap):
         try:
             return forward(), new
         except Stop:
@@ -288,7 +288,7 @@ def survey(
         watcher.own(output, position)
         return output
 
-    with torch.no_grad(), _patched(blocks, wrap), watcher:
+    with torch.no_grad(), patched(blocks, wrap), watcher:
         forward()
     return trace, frozenset(watcher.needed)
 

@@ -16,8 +16,10 @@ from typing import Protocol
 import torch
 from torch import nn
 
+from ecoflap.runtime import return_memory
+
 KINDS = ("none", "cpu", "disk")
-SHARD_BYTES = 512 * 2**20
+SHARD_BYTES = 128 * 2**20  # of a saved checkpoint; writing one takes twice its size
 
 
 class Store(Protocol):
@@ -174,6 +176,7 @@ class Offload:
             self.entered[index] -= 1
             if not self.entered[index]:
                 self._leave(index)
+                return_memory()
 
     def _leave(self, index: int) -> None:
         for owner, key, _ in self.slots[index]:

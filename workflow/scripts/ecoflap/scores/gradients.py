@@ -2,13 +2,13 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 import torch
 from tqdm import tqdm
 
-from ecoflap.blocks import checkpointed
+from ecoflap.blocks import checkpointed, patched
 from ecoflap.errors import PruningError, message
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ def _one_batch(
     half = any(matrix.module.weight.dtype == torch.float16 for matrix in model.matrices())
     scale = LARGEST_SCALE if half else 1.0
     while True:
-        taps = Taps(model, lambda w, g, scale=scale: reduce(w, g.float() / scale))
+        taps = Taps(model, lambda w, g, scale=scale: reduce(w, _unscaled(g, scale)))
         with torch.enable_grad(), taps:
             loss = model.loss(batch)
             if not torch.isfinite(loss):
@@ -118,6 +118,10 @@ def _one_batch(
         if not half or scale <= SMALLEST_SCALE:
             raise _not_finite(f"the gradient of {overflown[0]} is not finite")
         scale /= 2
+
+
+def _unscaled(gradient: torch.Tensor, scale: float) -> torch.Tensor:
+    return gradient.float() if scale == 1 else gradient.float() / scale
 
 
 def _not_finite(seen: str) -> PruningError:
@@ -146,11 +150,14 @@ class Taps:
 
     def __enter__(self) -> None:
         """Starts to catch."""
-        device = self.model.device
-        self.anchor = torch.zeros((), device=device, requires_grad=True)
-        modules = self.model.block_modules()
-        self.patches = checkpointed(modules, self._around, lambda index: self.calls.update([index]))
-        self.patches.__enter__()
+        self.anchor = torch.zeros((), device=self.model.device, requires_grad=True)
+        self.matrices = list(self.model.matrices())
+        self.patches = ExitStack()
+        modules, linears = self.model.block_modules(), [m.module for m in self.matrices]
+        self.patches.enter_context(patched(linears, self._through_tap))
+        self.patches.enter_context(
+            checkpointed(modules, self.model.resident, lambda index: self.calls.update([index]))
+        )
 
     def __exit__(self, *error: object) -> None:
         """Stops catching."""
@@ -163,18 +170,16 @@ class Taps:
         self.partial.clear()
         return self.values
 
-    @contextmanager
-    def _around(self, index: int) -> Iterator[None]:
-        with ExitStack() as stack:
-            stack.enter_context(self.model.resident(index))
-            for matrix in self.model.blocks[index].matrices:
-                stack.enter_context(self._tapped(matrix))
-            yield
-
-    def _tapped(self, matrix: "Matrix") -> AbstractContextManager:
+    def _through_tap(
+        self, index: int, forward: Callable, args: tuple, kwargs: dict
+    ) -> torch.Tensor:
+        # Tapped where it is used, not before: the backward runs the youngest operation first, so
+        # that the gradient is taken as soon as it is there.
+        matrix = self.matrices[index]
         weight = matrix.module._parameters["weight"]
         tapped = _Tap.apply(self.anchor, weight.detach(), lambda w, g: self._take(matrix, w, g))
-        return _replaced(matrix.module._parameters, "weight", tapped)
+        with _replaced(matrix.module._parameters, "weight", tapped):
+            return forward(*args, **kwargs)
 
     def _take(self, matrix: "Matrix", weight: torch.Tensor, gradient: torch.Tensor) -> None:
         calls = self.calls[matrix.block]
