@@ -5,6 +5,7 @@ min_version("9.0")
 
 configfile: "config/config.yaml"
 configfile: "config/models.yaml"
+configfile: "config/datasets.yaml"
 configfile: "config/calibrations.yaml"
 configfile: "config/scores.yaml"
 configfile: "config/variants.yaml"

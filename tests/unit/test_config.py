@@ -20,6 +20,7 @@ def shipped():
     for name in (
         "config",
         "models",
+        "datasets",
         "calibrations",
         "scores",
         "variants",

@@ -11,7 +11,7 @@ from ecoflap import config as configuration
 from ecoflap import runtime, targets
 from ecoflap.allocation import METHODS
 from ecoflap.errors import ConfigError
-from ecoflap.registry import ADAPTERS, CRITERIA, DATASETS, SCORES
+from ecoflap.registry import ADAPTERS, CRITERIA, DATASETS, LAYOUTS, SCORES
 
 try:
     configuration.check(config, Path(workflow.basedir, "workflow", "schemas"))
@@ -45,7 +45,10 @@ def adapter(wildcards):
 
 
 def dataset(entry):
-    return DATASETS.module_name(entry["dataset"]["name"])
+    name = entry["dataset"]["name"]
+    if name in DATASETS:
+        return DATASETS.module_name(name)
+    return LAYOUTS.module_name(config["datasets"][name]["layout"])
 
 
 def variant(wildcards):

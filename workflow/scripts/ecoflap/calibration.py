@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from ecoflap import data
+from ecoflap.data.pictures import opened
 from ecoflap.errors import DataError, message
 from ecoflap.runtime import seed_from
 
@@ -84,13 +85,17 @@ def _draw(model: "Model", calibration: Mapping, seed: int) -> tuple[list[dict], 
 def _encode(
     model: "Model", calibration: Mapping, chosen: list[dict], seed: int
 ) -> tuple[dict, dict]:
-    prepared = [FORMATS[calibration["format"]](example, seed) for example in chosen]
+    prepared = [_opened(FORMATS[calibration["format"]](example, seed)) for example in chosen]
     samples = [
         {"id": e["id"], **{k: e[k] for k in ("prompt", "target", "caption") if k in e}}
         for e in prepared
     ]
     manifest = {"samples": samples, "fingerprint": _fingerprint(prepared)}
     return model.encode(prepared), manifest
+
+
+def _opened(sample: dict) -> dict:
+    return {key: opened(value) if key == "image" else value for key, value in sample.items()}
 
 
 def batches(

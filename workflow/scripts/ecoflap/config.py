@@ -15,6 +15,7 @@ from ecoflap.targets import DENSE
 
 SECTIONS = (
     "models",
+    "datasets",
     "calibrations",
     "scores",
     "variants",

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from fractions import Fraction
 from pathlib import Path
 from string import Formatter
+from types import ModuleType
 
 from ecoflap.allocation import METHODS, exact
 from ecoflap.errors import AllocationError, message
@@ -12,6 +13,7 @@ from ecoflap.registry import (
     CRITERIA,
     DATASETS,
     FAMILIES,
+    LAYOUTS,
     LOSS_SCORES,
     SCORES,
     VIEWS,
@@ -37,7 +39,7 @@ def reference_problems(config: Mapping) -> Iterator[str]:
         config: The merged configuration, defaults filled in.
     """
     yield from _missing("run", "experiment", config["run"], config["experiments"])
-    yield from _folder_problems(config["data_folders"])
+    yield from _folder_problems(config)
     for name, model in config["models"].items():
         if model["family"] not in FAMILIES:
             yield f"models.{name}: " + unknown("model family", model["family"], FAMILIES)
@@ -50,8 +52,10 @@ def reference_problems(config: Mapping) -> Iterator[str]:
                 "Correct the path; it counts from where snakemake runs.",
             )
         yield from _calibration_problems(f"models.{name}", config, model, model["calibration"])
+    for name, entry in config["datasets"].items():
+        yield from _source_problems(name, entry)
     for name, calibration in config["calibrations"].items():
-        yield from _dataset_problems(f"calibrations.{name}", calibration["dataset"])
+        yield from _dataset_problems(f"calibrations.{name}", config, calibration["dataset"])
         yield from _view_problems(f"calibrations.{name}", calibration["format"], calibration)
         if (calibration["format"] == "text-windows") != ("window" in calibration):
             yield message(
@@ -73,7 +77,7 @@ def reference_problems(config: Mapping) -> Iterator[str]:
     for name, variant in config["variants"].items():
         yield from _variant_problems(f"variants.{name}", config, variant)
     for name, task in config["tasks"].items():
-        yield from _dataset_problems(f"tasks.{name}", task["dataset"])
+        yield from _dataset_problems(f"tasks.{name}", config, task["dataset"])
         yield from _view_problems(f"tasks.{name}", task["kind"], task)
         yield from _prompt_problems(f"tasks.{name}", task)
     holders: dict[str, str] = {}
@@ -94,11 +98,12 @@ def reference_problems(config: Mapping) -> Iterator[str]:
         yield from _experiment_problems(f"experiments.{name}", config, experiment)
 
 
-def _folder_problems(folders: Mapping) -> Iterator[str]:
-    for name, folder in folders.items():
-        if name not in DATASETS:
-            yield "data_folders: " + unknown("data set", name, DATASETS)
-        elif "folder" not in inspect.signature(DATASETS.get(name).load).parameters:
+def _folder_problems(config: Mapping) -> Iterator[str]:
+    for name, folder in config["data_folders"].items():
+        if name not in DATASETS and name not in config["datasets"]:
+            known = [*DATASETS, *config["datasets"]]
+            yield "data_folders: " + unknown("data set", name, known)
+        elif name in DATASETS and not _reads_folders(DATASETS.get(name)):
             yield message(
                 f"data_folders: '{name}' is not read from a folder",
                 "data sets that come from the hub",
@@ -108,6 +113,19 @@ def _folder_problems(folders: Mapping) -> Iterator[str]:
             yield message(
                 f"data_folders.{name}: no folder '{folder}'", "a folder that exists", "Correct it."
             )
+
+
+def _reads_folders(module: ModuleType) -> bool:
+    return "folder" in inspect.signature(module.load).parameters
+
+
+def _source_problems(name: str, entry: Mapping) -> Iterator[str]:
+    if name in DATASETS:
+        yield message(
+            f"datasets.{name}: the name of a built-in data set", "another name", "Rename it."
+        )
+    if entry["layout"] not in LAYOUTS:
+        yield f"datasets.{name}: " + unknown("layout", entry["layout"], LAYOUTS)
 
 
 def _view_problems(place: str, use: str, entry: Mapping) -> Iterator[str]:
@@ -158,14 +176,18 @@ def _calibration_problems(
             )
 
 
-def _dataset_problems(place: str, dataset: Mapping) -> Iterator[str]:
-    if dataset["name"] not in DATASETS:
-        yield f"{place}: " + unknown("data set", dataset["name"], DATASETS)
+def _dataset_problems(place: str, config: Mapping, dataset: Mapping) -> Iterator[str]:
+    name, entry = dataset["name"], config["datasets"].get(dataset["name"])
+    if name not in DATASETS and entry is None:
+        yield f"{place}: " + unknown("data set", name, [*DATASETS, *config["datasets"]])
         return
-    module = DATASETS.get(dataset["name"])
-    for key, known in (("split", module.SPLITS), ("view", module.VIEWS)):
+    if entry and entry["layout"] not in LAYOUTS:
+        return  # told with the data set itself
+    module = LAYOUTS.get(entry["layout"]) if entry else DATASETS.get(name)
+    splits = entry["splits"] if entry else module.SPLITS
+    for key, known in (("split", splits), ("view", module.VIEWS)):
         if dataset[key] not in known:
-            yield f"{place}: " + unknown(f"{key} of {dataset['name']}", dataset[key], known)
+            yield f"{place}: " + unknown(f"{key} of {name}", dataset[key], known)
 
 
 def _leaks(name: str, dataset: Mapping, tasks: Mapping) -> Iterator[str]:

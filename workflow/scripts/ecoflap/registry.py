@@ -66,10 +66,12 @@ class Family:
     Attributes:
         formats: Formats of calibration samples.
         tasks: Kinds of task.
+        environment: The environment of ``envs`` that its adapter needs.
     """
 
     formats: tuple[str, ...]
     tasks: tuple[str, ...]
+    environment: str = "pipeline"
 
 
 # What the examples of a calibration format or of a kind of task must hold; the views that are not
@@ -77,10 +79,14 @@ class Family:
 VIEWS = {
     "prefix-target": "captions",
     "image-caption": "captions",
+    "question-answer": "vqa",
+    "image-pair": "pairs",
     "text-windows": "text",
+    "text-prefix-target": "text",
     "vqa": "vqa",
     "captioning": "captions",
     "retrieval": "retrieval",
+    "corpus-retrieval": "captions",
     "perplexity": "text",
 }
 WHOLE_MODEL = (
@@ -109,6 +115,12 @@ SCORES = Registry(
 )
 LOSS_SCORES = ("zeroth", "gradnorm", "first", "fisher", "elements")  # the others look at no loss
 DATASETS = Registry("data set", "ecoflap.data", ("scenes", "easy-vqa", "wikitext-2"))
+# Forms in which data sets of others come; config/datasets.yaml says which data set has which.
+LAYOUTS = Registry(
+    "layout",
+    "ecoflap.data",
+    ("vqa",),
+)
 ADAPTERS = Registry("model family", "ecoflap.models", ("blip2", "clip", "causal-lm", "generic"))
 FAMILIES = {
     "blip2": Family(("prefix-target",), ("vqa", "captioning", "retrieval")),

@@ -91,9 +91,18 @@ def tasks_of(config: Mapping, suite: str) -> dict[str, dict]:
 
 
 def located(config: Mapping, dataset: Mapping) -> dict:
-    """Returns a data set entry with the local folder that the config names for it."""
-    folder = config["data_folders"].get(dataset["name"])
-    return {**dataset, "folder": folder} if folder else dict(dataset)
+    """Returns a data set entry with all that says where it is and what form it has."""
+    name, split = dataset["name"], dataset["split"]
+    source = dict(config["datasets"].get(name, {}))
+    folder = config["data_folders"].get(name, source.get("folder"))
+    source.pop("licence", None)
+    files = source.pop("splits", {}).get(split)
+    return {
+        **dataset,
+        **source,
+        **({"files": files} if files else {}),
+        **({"folder": folder} if folder else {}),
+    }
 
 
 def plans(config: Mapping, experiment: str) -> Iterator[str]:

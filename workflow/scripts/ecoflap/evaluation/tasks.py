@@ -12,6 +12,7 @@ import torch
 from tqdm import tqdm
 
 from ecoflap import data
+from ecoflap.data.pictures import opened
 from ecoflap.errors import DataError, message
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def _vqa(model: "Model", examples: list[dict], task: Mapping) -> Iterator[tuple]
     for chunk in _chunks(examples, "vqa"):
         prompts = [task["prompt"].format(question=e["question"]) for e in chunk]
         answers = model.generate(
-            [e["image"] for e in chunk], prompts, max_new_tokens=task["max_new_tokens"]
+            [opened(e["image"]) for e in chunk], prompts, max_new_tokens=task["max_new_tokens"]
         )
         for example, answer in zip(chunk, answers, strict=True):
             yield example["id"], example["kind"], answer, example["answers"], []
@@ -54,7 +55,7 @@ def _vqa(model: "Model", examples: list[dict], task: Mapping) -> Iterator[tuple]
 def _captioning(model: "Model", examples: list[dict], task: Mapping) -> Iterator[tuple]:
     for chunk in _chunks(examples, "captioning"):
         captions = model.generate(
-            [e["image"] for e in chunk],
+            [opened(e["image"]) for e in chunk],
             [task["prompt"]] * len(chunk),
             max_new_tokens=task["max_new_tokens"],
         )
@@ -67,7 +68,7 @@ def _retrieval(model: "Model", examples: list[dict], task: Mapping) -> Iterator[
     for chunk in _chunks(examples, "retrieval", 8):
         queries = []
         for example in chunk:
-            image, caption = example["image"], example["caption"]
+            image, caption = opened(example["image"]), example["caption"]
             captions = [(image, other) for other in [caption, *example["other_captions"]]]
             images = [(other, caption) for other in [image, *example["other_images"]]]
             queries += [(example, "image-to-text", captions), (example, "text-to-image", images)]
@@ -86,7 +87,7 @@ def _classification(model: "Model", examples: list[dict], task: Mapping) -> Iter
     for chunk in _chunks(examples, "classification"):
         prompts = [[task["prompt"].format(label=c) for c in e["classes"]] for e in chunk]
         texts = list(dict.fromkeys(prompt for row in prompts for prompt in row))
-        logits = model.similarity([e["image"] for e in chunk], texts)  # [chunk, texts]
+        logits = model.similarity([opened(e["image"]) for e in chunk], texts)  # [chunk, texts]
         for example, row, own in zip(chunk, logits.tolist(), prompts, strict=True):
             values = [row[texts.index(prompt)] for prompt in own]
             best = max(range(len(values)), key=values.__getitem__)

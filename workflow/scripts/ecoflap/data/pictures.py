@@ -1,0 +1,46 @@
+"""Pictures that are opened when they are used, so that a data set costs no memory."""
+
+import io
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image
+
+from ecoflap.errors import DataError, message
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture in a file, or its encoded bytes.
+
+    Attributes:
+        name: Names it in messages.
+        source: Path of the file, or the bytes of one.
+    """
+
+    name: str
+    source: Path | bytes
+
+    def open(self) -> Image.Image:
+        """Decodes the whole picture as RGB.
+
+        Raises:
+            DataError: if it is missing, truncated or no picture.
+        """
+        try:
+            file = io.BytesIO(self.source) if isinstance(self.source, bytes) else self.source
+            with Image.open(file) as image:
+                return image.convert("RGB")
+        except (OSError, SyntaxError, ValueError) as error:
+            raise DataError(
+                message(
+                    f"the picture {self.name} cannot be read ({error})",
+                    "whole pictures that pillow reads",
+                    "Copy or download the file again.",
+                )
+            ) from error
+
+
+def opened(image: Picture | Image.Image) -> Image.Image:
+    """Returns a picture in memory, whether it was one already or not."""
+    return image.open() if isinstance(image, Picture) else image
