@@ -124,6 +124,9 @@ BAD = [
     ("experiments/table1/sparsities", ["0.5", "0.50"], "'0.50'", "no needless zero"),
     ("seeds", [1.0], "1.0", "type integer"),
     ("seeds", [True], "True", "type integer"),
+    ("experiments/table1/seeds", {"wandas": [0]}, "unknown variant of this", "'wanda'"),
+    ("experiments/table1/seeds", {"wanda": []}, "at least one entry", "seeds"),
+    ("experiments/table1/seeds", [0], "type object", "variant to list"),
     ("experiments/table1/kind", "tabel", "'tabel'", "Did you mean 'table'"),
     ("suites/second", ["shape"], "is in suite 'demo-zero-shot' too", "Remove it from one"),
     ("suites/demo-zero-shot", ["shape", "wikitext-2"], "does not suit model", "classification"),
@@ -241,6 +244,15 @@ def test_points_make_what_ignores_the_seed_only_once():
     assert seeds["global-magnitude"] == [0]
     assert seeds["magnitude"] == [0]
     assert seeds["wanda"] == seeds["ecoflap-gradnorm"] == [0, 1, 2]
+
+
+def test_some_variants_of_an_experiment_can_have_more_seeds():
+    config = checked()
+    config["experiments"]["table1"]["seeds"] = {"wanda": [0, 1, 2], "magnitude": [0, 1]}
+    found = targets.points(config, "table1")
+    assert [point.seed for point in found if point.variant == "wanda"] == [0, 1, 2]
+    assert [point.seed for point in found if point.variant == "magnitude"] == [0]
+    assert [point.seed for point in found if point.variant == "sparsegpt"] == [0]
 
 
 def test_max_sparsity_is_a_margin_or_a_number():

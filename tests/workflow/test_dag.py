@@ -136,7 +136,10 @@ def test_shipped_configurations_build_their_dag(project):
     demo = project.planned(configfile="")
     seeds = project.planned(configfile="config/three-seeds.yaml")
     assert demo["evaluate_model"] < seeds["evaluate_model"] < 3 * demo["evaluate_model"]
-    assert project.planned(configfile="config/smollm2.yaml")["evaluate_model"] == 7
+    smollm2 = "config/smollm2.yaml"
+    assert project.planned("smollm2-quick", configfile=smollm2)["evaluate_model"] == 7
+    # Four sparsities of magnitude and eight seeded rows, three seeds of two; five patterns; dense.
+    assert project.planned(configfile=smollm2)["evaluate_model"] == 4 * (8 + 4) + 5 + 1
 
 
 def test_the_local_profile_is_one_and_the_slurm_profile_is_read(project):

@@ -1,7 +1,7 @@
 """Checks that the entries of a configuration fit each other. Needs no torch."""
 
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from fractions import Fraction
 from pathlib import Path
 from string import Formatter
@@ -155,7 +155,7 @@ def _prompt_problems(place: str, task: Mapping) -> Iterator[str]:
         )
 
 
-def _missing(place: str, kind: str, names: list, known: Mapping) -> Iterator[str]:
+def _missing(place: str, kind: str, names: Iterable[str], known: Collection[str]) -> Iterator[str]:
     for name in names:
         if name not in known:
             yield f"{place}: " + unknown(kind, name, known)
@@ -267,6 +267,8 @@ def _experiment_problems(place: str, config: Mapping, experiment: Mapping) -> It
         )
         for problem in _missing(place, kind, experiment.get(key, []), config[key])
     ]
+    seeded, variants = experiment.get("seeds", {}), experiment.get("variants", [])
+    problems += _missing(f"{place}.seeds", "variant of this experiment", seeded, variants)
     yield from problems
     if problems:
         return

@@ -60,12 +60,13 @@ def points(config: Mapping, experiment: str) -> list[Point]:
 
     What does not depend on calibration data is made once, with the first seed.
     """
-    entry, seeds = config["experiments"][experiment], config["seeds"]
+    entry = config["experiments"][experiment]
     found = []
     for model in entry["models"]:
         for name in entry.get("variants", []):
             variant = config["variants"][name]
             seeded = needs_samples(variant) or "score" in variant
+            seeds = entry.get("seeds", {}).get(name, config["seeds"])
             for sparsity in entry["sparsities"]:
                 for seed in seeds if seeded else seeds[:1]:
                     found.append(Point(model, name, seed, sparsity))
