@@ -156,3 +156,16 @@ def test_n_of_m_under_owl_and_uniform():
 def test_owl_without_outliers_names_the_groups():
     with pytest.raises(AllocationError, match="all scores are zero, from vision/v.0"):
         allocation.allocate(table().assign(score=0.0), sparsity="0.5", method="owl")
+
+
+def test_a_matrix_that_stands_twice_is_told():
+    with pytest.raises(AllocationError, match="stands twice in the scores"):
+        allocation.allocate(pd.concat([table()] * 2), sparsity="0.5")
+
+
+def test_an_allocation_refuses_the_scores_of_another_estimator():
+    frame = table()
+    frame.attrs["estimator"] = "gradnorm"
+    allocation.allocate(frame, sparsity="0.5")
+    with pytest.raises(AllocationError, match="owl with scores of the estimator gradnorm"):
+        allocation.allocate(frame, sparsity="0.5", method="owl")

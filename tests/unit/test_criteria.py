@@ -198,3 +198,17 @@ def test_bad_arguments_say_what_is_allowed():
         prune_matrix(weight, inputs, sparsity=1.2, criterion="wanda")
     with pytest.raises(PruningError, match="not finite"):
         prune_matrix(weight * float("nan"), inputs, sparsity=0.5, criterion="wanda")
+
+
+@pytest.mark.parametrize(
+    ("weight", "sparsity", "said"),
+    [
+        (torch.ones(4, 4), "0.5", "sparsity '0.5'"),
+        (torch.ones(4, 4), None, "sparsity None"),
+        (torch.ones(4), 0.5, "weight of shape"),
+        (torch.ones(4, 4, dtype=torch.long), 0.5, "type torch.int64"),
+    ],
+)
+def test_arguments_of_the_wrong_type_are_told(weight, sparsity, said):
+    with pytest.raises(PruningError, match=said):
+        prune_matrix(weight, torch.ones(3, 4), sparsity=sparsity, criterion="wanda")

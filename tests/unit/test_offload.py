@@ -132,3 +132,16 @@ def test_what_cannot_be_done_from_the_disk_is_said(checkpoint):
     other = ecoflap.load(folder / "dense", device="cpu", offload="disk")
     with pytest.raises(PruningError, match="auto with offload='disk'"):
         ecoflap.margins.choose_max_sparsity(other, batches, batches, scores, sparsity="0.5")
+
+
+def test_a_checkpoint_in_use_is_not_saved_over_and_an_old_one_leaves_nothing(checkpoint):
+    _, folder = checkpoint
+    model = ecoflap.load(folder / "dense", device="cpu", offload="disk")
+    with pytest.raises(ModelError, match="from which offload='disk' reads"):
+        model.save(folder / "dense")
+    with pytest.raises(ModelError, match="a file"):
+        model.save(folder / "dense" / "config.json")
+    (folder / "old").mkdir()
+    (folder / "old" / "model.safetensors").write_bytes(b"of another model")
+    model.save(folder / "old")
+    type(model.module).from_pretrained(folder / "old")

@@ -111,8 +111,26 @@ def _check(table: "pd.DataFrame", method: str) -> None:
                     else "Run ecoflap.score first.",
                 )
             )
+    twice = table["name"][table["name"].duplicated()]
+    if len(twice):
+        raise AllocationError(
+            message(
+                f"{twice.iloc[0]} stands twice in the scores ({len(twice)} rows too many)",
+                "one row for each matrix",
+                "Pass the table of one run of ecoflap.score, or parts that share no block.",
+            )
+        )
     if not METHODS[method].scored:
         return
+    estimator, estimators = table.attrs.get("estimator"), METHODS[method].estimators
+    if estimators and estimator not in (None, *estimators):
+        raise AllocationError(
+            message(
+                f"allocation {method} with scores of the estimator {estimator}",
+                " or ".join(estimators),
+                "Score the model with that estimator, or choose another allocation.",
+            )
+        )
     bad = table[~np.isfinite(table["score"]) | (table["score"] < 0)]
     if len(bad):
         row = bad.iloc[0]

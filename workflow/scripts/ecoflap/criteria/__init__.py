@@ -48,6 +48,14 @@ def prune_matrix(
         ConfigError: for an unknown criterion.
     """
     module = CRITERIA.get(criterion)
+    if weight.ndim != 2 or not weight.is_floating_point():
+        raise PruningError(
+            message(
+                f"a weight of shape {tuple(weight.shape)} and type {weight.dtype}",
+                "a matrix [n_out, n_in] of floating-point numbers",
+                "Prune one matrix at a time.",
+            )
+        )
     if inputs is not None and (inputs.ndim != 2 or inputs.shape[1] != weight.shape[1]):
         raise PruningError(
             message(

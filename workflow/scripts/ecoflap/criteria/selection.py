@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from numbers import Real
 
 import torch
 
@@ -47,9 +48,11 @@ class Selection:
         """
         if group not in GROUPS:
             raise PruningError(unknown("group", group, GROUPS))
-        if not 0 <= sparsity <= 1:
+        if not (isinstance(sparsity, Real) and 0 <= sparsity <= 1):
             raise PruningError(
-                message(f"sparsity {sparsity}", "0 to 1, the fraction removed", "Correct the plan.")
+                message(
+                    f"sparsity {sparsity!r}", "a number from 0 to 1", "Give the fraction removed."
+                )
             )
         if pattern == UNSTRUCTURED:
             return cls(sparsity, group)

@@ -271,7 +271,13 @@ class Model:
         )
 
     def save(self, folder: str | Path) -> None:
-        """Writes a folder that plain ``from_pretrained`` loads, processor included."""
+        """Writes a folder that plain ``from_pretrained`` loads, processor included.
+
+        Raises:
+            ModelError: if the path is a file, or (with ``disk``) the checkpoint that is being read.
+        """
+        if Path(folder).is_file():
+            raise ModelError(message(f"save to '{folder}', a file", "a folder", "Name another."))
         if self.weights:
             self.weights.store.save(self.module, Path(folder))
         else:

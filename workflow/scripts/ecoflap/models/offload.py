@@ -16,6 +16,7 @@ from typing import Protocol
 import torch
 from torch import nn
 
+from ecoflap.errors import ModelError, message
 from ecoflap.runtime import return_memory
 
 KINDS = ("none", "cpu", "disk")
@@ -95,11 +96,25 @@ class DiskStore:
         self.changed.update(dict.fromkeys(changed, path))
 
     def save(self, module: nn.Module, folder: Path) -> None:
-        """Copies the checkpoint with the changed tensors, a shard of it in memory at a time."""
+        """Copies the checkpoint with the changed tensors, a shard of it in memory at a time.
+
+        Raises:
+            ModelError: if the folder is the checkpoint's own, which is read at the same time.
+        """
         from safetensors.torch import save_file
 
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
+        if any(Path(file).parent.samefile(folder) for file in self._files()):
+            raise ModelError(
+                message(
+                    f"save to '{folder}', from which offload='disk' reads the weights",
+                    "another folder",
+                    "Save elsewhere, and move the folder when the model is no longer in use.",
+                )
+            )
+        for old in folder.glob("model*.safetensors*"):
+            old.unlink()  # transformers would read an older single file instead of the shards
         files: dict[str, str] = {}
         for number, shard in enumerate(self._shards(next(module.parameters()).dtype)):
             file = f"model-{number:05d}.safetensors"
@@ -111,6 +126,9 @@ class DiskStore:
         module.config.save_pretrained(folder)
         if module.can_generate():
             module.generation_config.save_pretrained(folder)
+
+    def _files(self) -> set[str]:
+        return {where["safetensors_file"] for where in self.index.values()}
 
     def _shards(self, dtype: torch.dtype) -> Iterator[dict[str, torch.Tensor]]:
         """Yields the tensors of the checkpoint under its own keys, `SHARD_BYTES` at a time."""

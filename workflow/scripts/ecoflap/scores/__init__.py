@@ -77,6 +77,7 @@ def score(
         frame = frame[frame["block"].isin(names)].reset_index(drop=True)
         settings["blocks"] = blocks
     values = module.compute(model, batches, seed=seed, **settings)
+    frame.attrs["estimator"] = estimator  # what `ecoflap.allocate` checks
     return _filled(frame, values, settings.get("draws", 0))
 
 
