@@ -4,7 +4,9 @@ import math
 
 import pandas as pd
 import pytest
+from ecoflap.errors import DataError
 from ecoflap.evaluation import metrics
+from ecoflap.evaluation.answers import normalised
 from pycocoevalcap.cider.cider import Cider
 
 
@@ -19,7 +21,7 @@ def test_accuracy_by_hand():
     assert value.value == 0.5
     assert value.n == 4
     assert value.standard_error == pytest.approx(math.sqrt(0.25 / 3))
-    found = {row["subset"]: row["value"] for row in metrics.compute("vqa", frame(rows))}
+    found = {row["subset"]: row["value"] for row in metrics.compute({"kind": "vqa"}, frame(rows))}
     assert found == {"": 0.5, "a": 0.5, "b": 0.5}
 
 
@@ -28,7 +30,9 @@ def test_recall_counts_a_tie_as_a_miss():
     rows = [(str(i), "image-to-text", "", ["x"], v) for i, v in enumerate(values)]
     assert metrics.recall_at_1(frame(rows)).value == 0.5
     rows += [(f"t{i}", "text-to-image", "", ["x"], [1.0, 0.0]) for i in range(2)]
-    found = {row["metric"]: row["value"] for row in metrics.compute("retrieval", frame(rows))}
+    found = {
+        row["metric"]: row["value"] for row in metrics.compute({"kind": "retrieval"}, frame(rows))
+    }
     assert found == {"tr1": 0.5, "ir1": 1.0}
 
 
@@ -52,5 +56,64 @@ def test_captions_are_compared_as_plain_words():
 
 
 def test_one_item_has_no_standard_error():
-    (number,) = metrics.compute("captioning", frame([("1", "", "a", ["a"], [])]))
+    (number,) = metrics.compute({"kind": "captioning"}, frame([("1", "", "a", ["a"], [])]))
     assert number["standard_error"] is None
+
+
+@pytest.mark.parametrize(
+    ("prediction", "answers", "expected"),
+    [
+        # Worked by hand from the rules of visualqa.org: ten annotators, min(1, matches / 3) over
+        # the nine that are left, averaged.
+        ("Yes.", ["yes"] * 10, 1.0),
+        ("the red ball", ["red ball"] * 3 + ["ball"] * 7, (3 * 2 / 3 + 7 * 1) / 10),
+        ("two", ["2"] * 2 + ["3"] * 8, (2 * 1 / 3 + 8 * 2 / 3) / 10),
+        ("1,000", ["1000"] + ["many"] * 9, 9 * (1 / 3) / 10),
+        ("dont know", ["don't know"] * 10, 1.0),
+        ("left-hand", ["left hand"] * 4 + ["right"] * 6, 1.0),
+        ("what?", ["what"] * 10, 1.0),
+        ("3.5", ["3.5"] * 5 + ["35"] * 5, 1.0),
+        ("U.S.", ["us"] * 10, 1.0),
+        ("none", ["0"] * 10, 1.0),
+        ("10:30 (am)", ["10:30 am"] * 10, 1.0),
+        ("oclock", ["o'clock"] * 10, 1.0),
+        ("blue", ["red"] * 10, 0.0),
+        ("cat", ["cat"] * 3, 2 / 3),
+    ],
+)
+def test_vqa_accuracy_by_hand(prediction, answers, expected):
+    assert metrics.vqa_accuracy(prediction, answers) == pytest.approx(expected)
+
+
+def test_one_annotator_cannot_be_left_out():
+    with pytest.raises(DataError, match="1 annotators"):
+        metrics.vqa_accuracy("cat", ["cat"])
+
+
+def test_punctuation_vanishes_beside_a_blank_and_separates_elsewhere():
+    assert normalised("salt, pepper") == "salt pepper"
+    assert normalised("salt/pepper") == "salt pepper"
+    assert normalised("- salt") == "salt"
+    assert normalised("1,000/2") == "10002"  # as officially: all of it vanishes beside thousands
+    assert normalised("A cat and  an  owl") == "cat and owl"
+
+
+def test_scoring_decides_what_a_right_answer_is():
+    rows = [("1", "a", "The Dog.", ["dog"] * 10, []), ("2", "a", "cat", ["cat", "dog"] * 5, [])]
+    for scoring, expected in (("exact", 0.5), ("gqa", 1.0), ("vqa", 1.0)):
+        task = {"kind": "vqa", "scoring": scoring}
+        assert [row["value"] for row in metrics.compute(task, frame(rows))] == [expected] * 2
+
+
+def test_recall_among_all_candidates():
+    ranks = {"image-to-text": [1, 3, 11, 1], "text-to-image": [2, 6]}
+    rows = [
+        (f"{direction}{i}", direction, "", [], [float(rank)])
+        for direction, found in ranks.items()
+        for i, rank in enumerate(found)
+    ]
+    found = {
+        row["metric"]: row["value"]
+        for row in metrics.compute({"kind": "corpus-retrieval"}, frame(rows))
+    }
+    assert found == {"tr1": 0.5, "tr5": 0.75, "tr10": 0.75, "ir1": 0, "ir5": 0.5, "ir10": 1}

@@ -53,7 +53,7 @@ def test_metrics_can_be_computed_again_from_predictions(finished):
         again = [
             {"task": task, **row}
             for task, entry in head["config"].items()
-            for row in metrics.compute(entry["kind"], predictions[predictions["task"] == task])
+            for row in metrics.compute(entry, predictions[predictions["task"] == task])
         ]
         assert again == stored["metrics"]
 

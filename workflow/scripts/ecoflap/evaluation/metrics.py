@@ -4,12 +4,16 @@ A metric takes the predictions of one task (see `ecoflap.evaluation.tasks`) and 
 its standard error over the items, and the number of items.
 """
 
+import functools
 import math
 import re
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+
+from ecoflap.evaluation.answers import normalised, vqa_accuracy
 
 
 class Value(NamedTuple):
@@ -25,10 +29,27 @@ def _mean(items: np.ndarray) -> Value:
     return Value(float(items.mean()), float(spread), len(items))
 
 
+def _of_pairs(predictions: pd.DataFrame, function) -> Value:
+    """Averages a function of what was said and what would be right."""
+    pairs = zip(predictions["text"], predictions["references"], strict=True)
+    return _mean(np.array([float(function(text, list(references))) for text, references in pairs]))
+
+
 def accuracy(predictions: pd.DataFrame) -> Value:
     """Fraction of predictions whose text is one of the references, letter for letter."""
-    pairs = zip(predictions["text"], predictions["references"], strict=True)
-    return _mean(np.array([float(text in list(references)) for text, references in pairs]))
+    return _of_pairs(predictions, lambda text, references: text in references)
+
+
+def official_vqa(predictions: pd.DataFrame) -> Value:
+    """Mean of `answers.vqa_accuracy`: VQAv2, OK-VQA."""
+    return _of_pairs(predictions, vqa_accuracy)
+
+
+def normalised_accuracy(predictions: pd.DataFrame) -> Value:
+    """Fraction of predictions that are a reference once both are normalised: GQA."""
+    return _of_pairs(
+        predictions, lambda text, references: normalised(text) in map(normalised, references)
+    )
 
 
 def words(text: str) -> str:
@@ -55,6 +76,11 @@ def recall_at_1(predictions: pd.DataFrame) -> Value:
     return _mean(np.array([float(values[0] > values[1:].max()) for values in ranked]))
 
 
+def recall(predictions: pd.DataFrame, at: int) -> Value:
+    """Fraction of queries with a true candidate among the first; ``values`` holds its rank."""
+    return _mean(np.array([float(values[0] <= at) for values in predictions["values"]]))
+
+
 def perplexity(predictions: pd.DataFrame) -> Value:
     """Exp of the mean loss per token; standard error over windows by the delta method."""
     losses, tokens = np.array([list(values) for values in predictions["values"]]).T
@@ -63,8 +89,14 @@ def perplexity(predictions: pd.DataFrame) -> Value:
 
 
 # What is computed for each kind of task: name -> (metric, subset of the predictions).
+DIRECTIONS = {"tr": "image-to-text", "ir": "text-to-image"}
+SCORINGS = {"exact": accuracy, "vqa": official_vqa, "gqa": normalised_accuracy}
 METRICS = {
-    "vqa": {"accuracy": (accuracy, None)},
+    "corpus-retrieval": {
+        f"{name}{at}": (functools.partial(recall, at=at), direction)
+        for name, direction in DIRECTIONS.items()
+        for at in (1, 5, 10)
+    },
     "captioning": {"cider": (cider, None)},
     "retrieval": {
         "tr1": (recall_at_1, "image-to-text"),
@@ -75,23 +107,25 @@ METRICS = {
 }
 
 
-def compute(kind: str, predictions: pd.DataFrame) -> list[dict]:
-    """Computes all metrics of a kind of task; for questions, by kind of question as well.
+def compute(task: Mapping, predictions: pd.DataFrame) -> list[dict]:
+    """Computes all metrics of a task; for questions, by kind of question as well.
 
     Args:
-        kind: The kind of task.
-        predictions: Rows of one task.
+        task: Its config entry: ``kind``, for questions ``scoring``.
+        predictions: Its rows.
 
     Returns:
         One dict per number: metric, subset, value, standard_error, n.
     """
-    rows = []
-    for name, (metric, subset) in METRICS[kind].items():
+    rows, kind = [], task["kind"]
+    found = METRICS.get(kind) or {"accuracy": (SCORINGS[task.get("scoring", "exact")], None)}
+    for name, (metric, subset) in found.items():
         part = predictions if subset is None else predictions[predictions["subset"] == subset]
         rows.append({"metric": name, "subset": "", **_finite(metric(part))})
     if kind == "vqa":
         for subset, part in predictions.groupby("subset", sort=True):
-            rows.append({"metric": "accuracy", "subset": subset, **_finite(accuracy(part))})
+            metric, _ = found["accuracy"]
+            rows.append({"metric": "accuracy", "subset": subset, **_finite(metric(part))})
     return rows
 
 

@@ -29,7 +29,7 @@ def evaluate(model: "Model", suite: Mapping[str, Mapping]) -> tuple[pd.DataFrame
     for name, task in suite.items():
         frame = tasks.predict(model, task)
         predictions.append(frame.assign(task=name))
-        for row in metrics.compute(task["kind"], frame):
+        for row in metrics.compute(task, frame):
             numbers.append({"task": name, **row})
             if not row["subset"]:
                 log.info("%s %s: %.4f (n = %d)", name, row["metric"], row["value"], row["n"])
