@@ -27,6 +27,7 @@ rule all:
 
 include: "workflow/rules/collect.smk"
 include: "workflow/rules/prepare.smk"
+include: "workflow/rules/data.smk"
 include: "workflow/rules/calibrate.smk"
 include: "workflow/rules/score.smk"
 include: "workflow/rules/allocate.smk"

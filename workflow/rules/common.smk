@@ -25,6 +25,9 @@ GPUS = 0 if config["device"] == "cpu" else 1
 wildcard_constraints:
     model="|".join(config["models"]),
     calibration="|".join(config["calibrations"]),
+    dataset="|".join(config["datasets"]),
+    split="[^/]+",
+    view="[^/]+",
     score="|".join(config["scores"]),
     variant="|".join([targets.DENSE, *config["variants"]]),
     suite="|".join([*config["suites"], *config["tasks"]]),
@@ -69,6 +72,23 @@ def model_blocks(wildcards):
     return config["models"][wildcards.model].get("blocks")
 
 
+# check_dataset
+def report_of(entry):
+    """The report on a data set, or nothing if it is built in."""
+    used = entry.get("dataset", {})
+    return targets.DATASET.format(**used) if used.get("name") in config["datasets"] else []
+
+
+def checked_dataset(wildcards):
+    used = {"name": wildcards.dataset, "split": wildcards.split, "view": wildcards.view}
+    return targets.located(config, used)
+
+
+def dataset_code(wildcards):
+    layout = config["datasets"][wildcards.dataset]["layout"]
+    return code("check_dataset.py", [LAYOUTS.module_name(layout)])
+
+
 # prepare_model
 def model_files(wildcards):
     """The files of a local checkpoint, so that new weights are noticed."""
@@ -94,6 +114,10 @@ def calibration_entry(name, leave_out=None):
 
 def calibration_settings(wildcards):
     return calibration_entry(wildcards.calibration, leave_out="held_out")
+
+
+def calibration_report(wildcards):
+    return report_of(config["calibrations"][wildcards.calibration])
 
 
 def calibration_code(wildcards):
@@ -185,6 +209,11 @@ def evaluation_changes(wildcards):
 
 def evaluation_tasks(wildcards):
     return targets.tasks_of(config, wildcards.suite)
+
+
+def evaluation_reports(wildcards):
+    reports = (report_of(task) for task in evaluation_tasks(wildcards).values())
+    return [report for report in reports if report]
 
 
 def evaluation_code(wildcards):

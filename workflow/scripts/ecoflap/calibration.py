@@ -2,7 +2,7 @@
 
 import hashlib
 import random
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 import torch
@@ -14,6 +14,9 @@ from ecoflap.runtime import seed_from
 
 if TYPE_CHECKING:
     from ecoflap.models.base import Model
+
+MOST_WORDS = 50  # of a text that is split into prompt and target, as published for FlanT5
+TEXTS = ("prompt", "target", "caption", "text", "label")  # of a sample, for its manifest
 
 
 def collect(model: "Model", calibration: Mapping, seed: int) -> tuple[dict, dict]:
@@ -85,17 +88,37 @@ def _draw(model: "Model", calibration: Mapping, seed: int) -> tuple[list[dict], 
 def _encode(
     model: "Model", calibration: Mapping, chosen: list[dict], seed: int
 ) -> tuple[dict, dict]:
-    prepared = [_opened(FORMATS[calibration["format"]](example, seed)) for example in chosen]
+    make = FORMATS[calibration["format"]]
+    prepared = []
+    for example in chosen:
+        source = random.Random(seed_from("caption", seed, example["id"]))
+        prepared.append(_opened({"id": example["id"], **make(example, source, calibration)}))
     samples = [
-        {"id": e["id"], **{k: e[k] for k in ("prompt", "target", "caption") if k in e}}
-        for e in prepared
+        {"id": e["id"], **{k: e[k] for k in TEXTS if k in e}} for e in map(_checked, prepared)
     ]
     manifest = {"samples": samples, "fingerprint": _fingerprint(prepared)}
     return model.encode(prepared), manifest
 
 
 def _opened(sample: dict) -> dict:
-    return {key: opened(value) if key == "image" else value for key, value in sample.items()}
+    for key in ("image", "left", "right"):
+        if key in sample:
+            sample[key] = opened(sample[key])
+    return sample
+
+
+def _checked(sample: dict) -> dict:
+    """Refuses a sample without words to learn from."""
+    for key in ("target", "caption", "text"):
+        if key in sample and not sample[key].strip():
+            raise DataError(
+                message(
+                    f"the {key} of the calibration sample {sample['id']} is empty",
+                    "at least one word",
+                    "Correct the data set, or leave the example out.",
+                )
+            )
+    return sample
 
 
 def batches(
@@ -138,25 +161,55 @@ def _windows(model: "Model", texts: list[dict], length: int) -> list[dict]:
     ]
 
 
-def _prefix_target(example: dict, seed: int) -> dict:
+def _prefix_target(example: dict, source: random.Random, calibration: Mapping) -> dict:
     """Splits a caption at random into a prefix for the prompt and the target, once and for all."""
-    source = random.Random(seed_from("caption", seed, example["id"]))
-    words = source.choice(example["captions"]).split()
+    words = source.choice(example["captions"] or [""]).split()
+    return {"image": example["image"], **_cut(words, source)}
+
+
+def _text_prefix_target(example: dict, source: random.Random, calibration: Mapping) -> dict:
+    """Splits the beginning of a text likewise."""
+    return _cut(example["text"].split()[:MOST_WORDS], source)
+
+
+def _cut(words: list[str], source: random.Random) -> dict:
     cut = source.randrange(1, len(words)) if len(words) > 1 else 0
-    prompt, target = " ".join(words[:cut]), " ".join(words[cut:])
-    return {"id": example["id"], "image": example["image"], "prompt": prompt, "target": target}
+    return {"prompt": " ".join(words[:cut]), "target": " ".join(words[cut:])}
 
 
-def _image_caption(example: dict, seed: int) -> dict:
-    source = random.Random(seed_from("caption", seed, example["id"]))
-    caption = source.choice(example["captions"])
-    return {"id": example["id"], "image": example["image"], "caption": caption}
+def _question_answer(example: dict, source: random.Random, calibration: Mapping) -> dict:
+    """Takes a question and the answer of one annotator."""
+    answer = source.choice(example["answers"] or [""])
+    return {"image": example["image"], "prompt": example["question"], "target": answer}
 
 
-FORMATS = {
+def _image_caption(example: dict, source: random.Random, calibration: Mapping) -> dict:
+    return {"image": example["image"], "caption": source.choice(example["captions"] or [""])}
+
+
+def _image_label(example: dict, source: random.Random, calibration: Mapping) -> dict:
+    """Makes a caption from the class."""
+    caption = calibration["prompt"].format(label=example["label"])
+    return {"image": example["image"], "caption": caption}
+
+
+def _image_pair(example: dict, source: random.Random, calibration: Mapping) -> dict:
+    left, right = example["images"]
+    return {"left": left, "right": right, "text": example["text"], "label": example["label"]}
+
+
+def _text_windows(example: dict, source: random.Random, calibration: Mapping) -> dict:
+    return {"tokens": example["tokens"]}
+
+
+FORMATS: dict[str, Callable[[dict, random.Random, Mapping], dict]] = {
     "prefix-target": _prefix_target,
+    "text-prefix-target": _text_prefix_target,
+    "question-answer": _question_answer,
     "image-caption": _image_caption,
-    "text-windows": lambda example, seed: example,
+    "image-label": _image_label,
+    "image-pair": _image_pair,
+    "text-windows": _text_windows,
 }
 
 

@@ -23,6 +23,7 @@ from ecoflap.registry import (
 from ecoflap.targets import (
     calibration_of,
     is_auto,
+    located,
     max_sparsity,
     needs_plan,
     suites_of,
@@ -63,7 +64,8 @@ def reference_problems(config: Mapping) -> Iterator[str]:
                 "tokens per window with text-windows, and only there",
                 "Add for example window: 2048, or remove it.",
             )
-        yield from _leaks(name, calibration["dataset"], config["tasks"])
+        yield from _label_prompt_problems(f"calibrations.{name}", calibration)
+        yield from _leaks(name, calibration["dataset"], config)
     for name, score in config["scores"].items():
         if score["estimator"] not in SCORES:
             yield f"scores.{name}: " + unknown("estimator", score["estimator"], SCORES)
@@ -190,16 +192,35 @@ def _dataset_problems(place: str, config: Mapping, dataset: Mapping) -> Iterator
             yield f"{place}: " + unknown(f"{key} of {name}", dataset[key], known)
 
 
-def _leaks(name: str, dataset: Mapping, tasks: Mapping) -> Iterator[str]:
-    for task_name, task in tasks.items():
+def _label_prompt_problems(place: str, calibration: Mapping) -> Iterator[str]:
+    if (calibration["format"] == "image-label") != ("prompt" in calibration):
+        yield message(
+            f"{place}: {'a' if 'prompt' in calibration else 'no'} prompt",
+            "a prompt with image-label, and only there",
+            'Add for example prompt: "a photo of a {label}.", or remove it.',
+        )
+    elif "prompt" in calibration:
+        yield from _prompt_problems(place, {"kind": "classification", **calibration})
+
+
+def _leaks(name: str, dataset: Mapping, config: Mapping) -> Iterator[str]:
+    for task_name, task in config["tasks"].items():
         other = task["dataset"]
-        if (other["name"], other["split"]) == (dataset["name"], dataset["split"]):
+        if _identity(config, other) == _identity(config, dataset):
             yield message(
                 f"calibrations.{name} draws from {dataset['name']}/{dataset['split']}, which "
                 f"task '{task_name}' evaluates",
                 "a split that no task evaluates",
                 "Calibrate on a training or calibration split.",
             )
+
+
+def _identity(config: Mapping, dataset: Mapping) -> tuple:
+    """Tells data sets apart by where they are, since one can have several names."""
+    where = located(config, dataset)
+    files = tuple(sorted(where.get("files", {"split": dataset["split"]}).items()))
+    place = where.get("folder") or where.get("hub")
+    return (place if dataset["name"] in config["datasets"] else dataset["name"], files)
 
 
 def _variant_problems(place: str, config: Mapping, variant: Mapping) -> Iterator[str]:

@@ -119,7 +119,17 @@ DATASETS = Registry("data set", "ecoflap.data", ("scenes", "easy-vqa", "wikitext
 LAYOUTS = Registry(
     "layout",
     "ecoflap.data",
-    ("vqa",),
+    (
+        "vqa",
+        "gqa",
+        "karpathy",
+        "coco-captions",
+        "nlvr2",
+        "class-folders",
+        "coop",
+        "image-text",
+        "hub",
+    ),
 )
 ADAPTERS = Registry("model family", "ecoflap.models", ("blip2", "clip", "causal-lm", "generic"))
 FAMILIES = {

@@ -10,6 +10,7 @@ DENSE = "dense"
 DENSE_SPARSITY = "0.0"
 FIGURES = ("tradeoff", "sparsity-per-block", "score-scatter")
 
+DATASET = "results/datasets/{name}/{split}/{view}.json"
 SAMPLES = "results/calibration/{model}/{calibration}/seed{seed}/samples.safetensors"
 SCORES = "results/scores/{model}/{calibration}/seed{seed}/{score}.parquet"
 SCORE_COST = "results/scores/{model}/{calibration}/seed{seed}/{score}.cost.json"

@@ -1,6 +1,7 @@
 """Pictures that are opened when they are used, so that a data set costs no memory."""
 
 import io
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,15 +12,15 @@ from ecoflap.errors import DataError, message
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture in a file, or its encoded bytes.
+    """A picture that waits in a file or in a table.
 
     Attributes:
         name: Names it in messages.
-        source: Path of the file, or the bytes of one.
+        source: Path of the file, or what returns the bytes of one.
     """
 
     name: str
-    source: Path | bytes
+    source: Path | Callable[[], bytes]
 
     def open(self) -> Image.Image:
         """Decodes the whole picture as RGB.
@@ -28,7 +29,7 @@ class Picture:
             DataError: if it is missing, truncated or no picture.
         """
         try:
-            file = io.BytesIO(self.source) if isinstance(self.source, bytes) else self.source
+            file = self.source if isinstance(self.source, Path) else io.BytesIO(self.source())
             with Image.open(file) as image:
                 return image.convert("RGB")
         except (OSError, SyntaxError, ValueError) as error:

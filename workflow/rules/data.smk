@@ -1,0 +1,22 @@
+# Only for data sets that are not built in; each is looked at once, whoever uses it.
+rule check_dataset:
+    output:
+        report="results/datasets/{dataset}/{split}/{view}.json",
+    log:
+        "results/logs/check_dataset/{dataset}/{split}/{view}.log",
+    benchmark:
+        "results/benchmarks/check_dataset/{dataset}/{split}/{view}.tsv"
+    conda:
+        "../../envs/pipeline.yaml"
+    threads: 1
+    resources:
+        mem_mb=8000,
+        runtime=240,
+    params:
+        dataset=checked_dataset,
+        licence=lookup(dpath="datasets/{dataset}/licence", within=config, default="not stated"),
+        code=dataset_code,
+    message:
+        "Looking at {wildcards.dataset}, split {wildcards.split}, view {wildcards.view}"
+    script:
+        "../scripts/check_dataset.py"

@@ -1,0 +1,17 @@
+"""Looks at every example of a data set that is not built in.
+
+Output: JSON with the number of examples, the fingerprint of their texts, and the licence.
+"""
+
+from ecoflap import artifacts, runtime
+from ecoflap.data.check import check
+
+log = runtime.start_job(snakemake.log[0])
+dataset = dict(snakemake.params.dataset)
+
+found = check(dataset)
+log.info("%s: %d examples", dataset["name"], found["examples"])
+
+head = artifacts.header("dataset", rule=snakemake.rule, code=snakemake.params.code, config=dataset)
+facts = {**found, "licence": snakemake.params.licence}
+artifacts.write_json(snakemake.output.report, facts, head)

@@ -1,0 +1,70 @@
+"""Looks at every example of a data set once, before long work rests on it."""
+
+import hashlib
+from collections.abc import Iterator, Mapping
+
+from tqdm import tqdm
+
+from ecoflap import data
+from ecoflap.data.pictures import Picture
+from ecoflap.errors import DataError, message
+
+SHOWN = 10  # problems told by name; of the rest, the number
+LISTS = ("answers", "captions")
+
+
+def check(dataset: Mapping) -> dict:
+    """Opens every picture and reads every text of a data set.
+
+    Args:
+        dataset: As for `ecoflap.data.load`.
+
+    Returns:
+        ``examples`` (their number) and ``fingerprint`` (SHA-256 of ids and texts).
+
+    Raises:
+        DataError: naming the first problems of all: pictures that cannot be read, empty texts,
+            ids that occur twice.
+    """
+    examples = data.load(dataset)
+    digest, problems, seen = hashlib.sha256(), [], set()
+    for example in tqdm(examples, desc=dataset["name"], unit="example", disable=None):
+        problems += _problems(example)
+        if example["id"] in seen:
+            problems.append(f"the id {example['id']} occurs twice")
+        seen.add(example["id"])
+        texts = {key: value for key, value in example.items() if _is_text(value)}
+        digest.update(repr(sorted(texts.items())).encode())
+    if problems:
+        listed = "".join(f"\n  - {problem}" for problem in problems[:SHOWN])
+        raise DataError(
+            message(
+                f"the data set '{dataset['name']}' has {len(problems)} problem(s):{listed}\n"
+                f"{max(0, len(problems) - SHOWN)} more",
+                "whole pictures, texts with words, each id once",
+                "Mend or remove these examples.",
+            )
+        )
+    return {"examples": len(examples), "fingerprint": digest.hexdigest()}
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str) or (
+        isinstance(value, list) and all(isinstance(item, str) for item in value)
+    )
+
+
+def _problems(example: Mapping) -> Iterator[str]:
+    for value in (example.get("image"), *example.get("images", [])):
+        if isinstance(value, Picture):
+            try:
+                value.open()
+            except DataError as error:
+                yield str(error).partition(". Allowed")[0]
+    for key in LISTS:
+        texts = example.get(key, ["none"])
+        if not texts or not all(text.strip() for text in texts):
+            yield f"{example['id']} has no or empty {key}"
+    for key in ("question", "text", "label"):
+        if not example.get(key, "none").strip():
+            yield f"{example['id']} has an empty {key}"

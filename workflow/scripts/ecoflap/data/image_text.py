@@ -1,0 +1,63 @@
+"""Pictures with captions: a folder of pairs, or a list of files and captions.
+
+This is how CC3M arrives: img2dataset writes 000000001.jpg beside 000000001.txt, LAVIS a list.
+"""
+
+import csv
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from ecoflap.data.class_folders import SUFFIXES
+from ecoflap.data.files import folder_of, path_of, read_json, read_json_lines, take
+from ecoflap.data.pictures import Picture
+
+VIEWS = ("captions",)
+
+
+def load(source: Mapping, *, split: str, view: str) -> list[dict]:
+    """Lists the pictures that have a caption.
+
+    Args:
+        source: ``folder``, and ``files``: ``images`` (folder of the pictures, itself by default)
+            and optionally ``captions``, a list in JSON, JSON lines (.jsonl) or CSV whose entries
+            have ``image`` and ``caption``, or other names that ``columns`` maps to these two.
+            Without a list, each picture's caption lies beside it in a .txt file.
+        split: Begins the ids.
+        view: ``captions``.
+
+    Returns:
+        Examples with ``id``, ``image`` and ``captions`` (all that the list has for a picture).
+    """
+    files = source.get("files", {})
+    images = folder_of(source) / files.get("images", "")
+    captions: dict[str, list[str]] = {}
+    for name, caption in _listed(source) if "captions" in files else _beside(images):
+        captions.setdefault(name, []).append(caption)
+    return [
+        {"id": f"{split}/{name}", "image": Picture(name, images / name), "captions": found}
+        for name, found in captions.items()
+    ]
+
+
+def _beside(images: Path) -> Iterator[tuple[str, str]]:
+    for path in sorted(images.rglob("*")):
+        text = path.with_suffix(".txt")
+        if path.suffix.lower() in SUFFIXES and text.is_file():
+            yield path.relative_to(images).as_posix(), text.read_text(encoding="utf-8").strip()
+
+
+def _listed(source: Mapping) -> Iterator[tuple[str, str]]:
+    path, columns = path_of(source, "captions"), source.get("columns", {})
+    for entry in _entries(path):
+        name = take(entry, columns.get("image", "image"), path)
+        caption = take(entry, columns.get("caption", "caption"), path)
+        yield name, str(caption).strip()
+
+
+def _entries(path: Path) -> list[dict]:
+    if path.suffix == ".jsonl":
+        return read_json_lines(path)
+    if path.suffix == ".csv":
+        with path.open(encoding="utf-8", newline="") as file:
+            return list(csv.DictReader(file))
+    return read_json(path)
