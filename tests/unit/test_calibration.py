@@ -6,8 +6,10 @@ import pytest
 import torch
 from ecoflap import calibration, data, models
 from ecoflap.errors import DataError
+from PIL import Image
 
 DEMO = Path(__file__).parents[2] / "workflow" / "resources" / "demo"
+IMAGE, OTHER = Image.new("RGB", (4, 4), "red"), Image.new("RGB", (4, 4), "blue")
 CAPTIONS = {"name": "scenes", "split": "calibration", "view": "captions"}
 
 
@@ -74,3 +76,65 @@ def test_wikitext_comes_from_a_folder(tmp_path):
         data.load({**dataset, "split": "test", "folder": str(tmp_path)})
     with pytest.raises(DataError, match="tset"):
         data.load({**dataset, "split": "tset", "folder": str(tmp_path)})
+
+
+class Recorder:
+    """A model that keeps the examples it is asked to encode."""
+
+    def encode(self, examples):
+        """Numbers the examples."""
+        self.examples = examples
+        return {"index": torch.arange(len(examples))}
+
+
+def encoded(monkeypatch, examples, **calibration_settings):
+    monkeypatch.setattr(data, "load", lambda _: examples)
+    model = Recorder()
+    settings = {"dataset": {}, "samples": len(examples), **calibration_settings}
+    tensors, manifest = calibration.collect(model, settings, seed=0)
+    assert len(tensors["index"]) == len(examples)
+    return {example["id"]: example for example in model.examples}, manifest
+
+
+def test_questions_come_with_the_answer_of_one_annotator(monkeypatch):
+    answers = ["a", "b", "c", "d"]
+    rows = [
+        {"id": str(i), "image": IMAGE, "question": "what?", "answers": answers} for i in range(20)
+    ]
+    found, manifest = encoded(monkeypatch, rows, format="question-answer")
+    assert {e["prompt"] for e in found.values()} == {"what?"}
+    assert {e["target"] for e in found.values()} == set(answers)  # 20 draws of 4
+    assert all(set(sample) == {"id", "prompt", "target"} for sample in manifest["samples"])
+
+
+def test_texts_are_cut_within_their_first_fifty_words(monkeypatch):
+    words = [f"w{i}" for i in range(80)]
+    rows = [{"id": str(i), "text": " ".join(words)} for i in range(20)]
+    found, _ = encoded(monkeypatch, rows, format="text-prefix-target")
+    for example in found.values():
+        assert f"{example['prompt']} {example['target']}" == " ".join(words[:50])
+    assert len({example["prompt"] for example in found.values()}) > 10
+
+
+def test_classes_become_captions_and_pairs_stay_together(monkeypatch):
+    rows = [{"id": "1", "image": IMAGE, "label": "dog", "classes": ["cat", "dog"]}]
+    found, manifest = encoded(monkeypatch, rows, format="image-label", prompt="a {label}.")
+    assert found["1"]["caption"] == manifest["samples"][0]["caption"] == "a dog."
+    rows = [{"id": "1", "images": [IMAGE, OTHER], "text": "Both are red.", "label": "True"}]
+    found, _ = encoded(monkeypatch, rows, format="image-pair")
+    assert (found["1"]["left"], found["1"]["right"]) == (IMAGE, OTHER)
+    assert (found["1"]["text"], found["1"]["label"]) == ("Both are red.", "True")
+
+
+@pytest.mark.parametrize(
+    ("example", "form"),
+    [
+        ({"image": IMAGE, "captions": ["one", ""][1:]}, "prefix-target"),
+        ({"image": IMAGE, "captions": []}, "image-caption"),
+        ({"image": IMAGE, "question": "what?", "answers": [" "]}, "question-answer"),
+        ({"text": "  "}, "text-prefix-target"),
+    ],
+)
+def test_a_sample_without_words_is_named(monkeypatch, example, form):
+    with pytest.raises(DataError, match="of the calibration sample 17 is empty"):
+        encoded(monkeypatch, [{"id": "17", **example}], format=form)

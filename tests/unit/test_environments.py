@@ -7,7 +7,7 @@ from pathlib import Path
 import yaml
 
 ROOT = Path(__file__).parents[2]
-IMPORTED_AS = {"pillow": "PIL", "pyyaml": "yaml", "easy-vqa": "easy_vqa"}
+IMPORTED_AS = {"lm-eval": "lm_eval", "pillow": "PIL", "pyyaml": "yaml", "easy-vqa": "easy_vqa"}
 WITH_TRANSFORMERS = {"huggingface_hub", "tokenizers"}
 # transformers imports these when it reads GGUF files and tokenizers, pandas for LaTeX.
 INDIRECT = {"gguf", "sentencepiece", "jinja2"}

@@ -157,6 +157,20 @@ def test_coop(tmp_path):
     assert colour(example) == (255, 0, 0)
 
 
+def test_fgvc_aircraft(tmp_path):
+    write(tmp_path / "images_variant_test.txt", "1514522 707-320\n0747566 A340-300 \n")
+    write(tmp_path / "variants.txt", "707-320\nA340-300\n")
+    picture(tmp_path / "images" / "0747566.jpg", "white")
+    files = {"list": "images_variant_test.txt", "classes": "variants.txt", "images": "images"}
+    _, second = load("fgvc-aircraft", tmp_path, "classes", files)
+    assert (second["id"], second["label"], colour(second)) == (
+        "s/0747566",
+        "A340-300",
+        (255, 255, 255),
+    )
+    assert second["classes"] == ["707-320", "A340-300"]
+
+
 def test_pictures_with_texts_beside_them(tmp_path):
     picture(tmp_path / "00000" / "000000001.jpg", "white")
     write(tmp_path / "00000" / "000000001.txt", "a white square\n")

@@ -5,9 +5,10 @@ import math
 import pandas as pd
 import pytest
 from ecoflap.errors import DataError
-from ecoflap.evaluation import metrics
+from ecoflap.evaluation import captions, metrics
 from ecoflap.evaluation.answers import normalised
 from pycocoevalcap.cider.cider import Cider
+from pycocoevalcap.tokenizer.ptbtokenizer import PTBTokenizer
 
 
 def frame(rows):
@@ -48,11 +49,12 @@ def test_cider_is_pycocoevalcaps():
     expected, _ = Cider().compute_score(
         dict(enumerate(references)), {i: [t] for i, t in enumerate(texts)}
     )
-    assert metrics.cider(frame(rows)).value == pytest.approx(float(expected))
+    (found,) = metrics.compute({"kind": "captioning"}, frame(rows))
+    assert found["value"] == pytest.approx(float(expected))
 
 
 def test_captions_are_compared_as_plain_words():
-    assert metrics.words("A red, Circle.") == "a red circle"
+    assert captions.words("A red, Circle.") == "a red circle"
 
 
 def test_one_item_has_no_standard_error():
@@ -117,3 +119,40 @@ def test_recall_among_all_candidates():
         for row in metrics.compute({"kind": "corpus-retrieval"}, frame(rows))
     }
     assert found == {"tr1": 0.5, "tr5": 0.75, "tr10": 0.75, "ir1": 0, "ir5": 0.5, "ir10": 1}
+
+
+def test_what_needs_java_says_so_without_it(monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    rows = frame([("1", "", "a", ["a"], [])])
+    for task in ({"tokenizer": "ptb"}, {"metrics": ["spice"]}):
+        with pytest.raises(DataError, match="no java on the PATH"):
+            metrics.compute({"kind": "captioning", **task}, rows)
+
+
+def test_spice_says_what_is_missing_instead_of_downloading_it(monkeypatch):
+    monkeypatch.setattr(captions.shutil, "which", lambda name: f"/usr/bin/{name}")
+    with pytest.raises(DataError, match=r"SPICE needs .*corenlp-3\.6\.0\.jar"):
+        captions.spice({0: ["a"]}, {0: ["a"]})
+
+
+def test_the_tokenizer_of_the_official_evaluation_gets_every_caption(monkeypatch):
+    """A stand-in for the Java program: it must see each text once, and none of them empty."""
+    seen = {}
+
+    def tokenize(self, texts):
+        seen.update(texts)
+        return {key: [item["caption"].upper() for item in found] for key, found in texts.items()}
+
+    monkeypatch.setattr(captions.shutil, "which", lambda name: f"/usr/bin/{name}")
+    monkeypatch.setattr(PTBTokenizer, "tokenize", tokenize)
+    assert captions.tokenised({0: ["a", ""]}, "ptb") == {0: ["A", "."]}
+    assert seen == {0: [{"caption": "a"}, {"caption": "."}]}
+
+
+def test_captions_are_also_scored_by_domain():
+    rows = [
+        (str(i), domain, "a red circle", ["a red circle"], []) for i, domain in enumerate("aab")
+    ]
+    found = metrics.compute({"kind": "captioning"}, frame(rows))
+    assert [row["subset"] for row in found] == ["", "a", "b"]
+    assert [row["n"] for row in found] == [3, 2, 1]

@@ -76,7 +76,9 @@ def model_blocks(wildcards):
 def report_of(entry):
     """The report on a data set, or nothing if it is built in."""
     used = entry.get("dataset", {})
-    return targets.DATASET.format(**used) if used.get("name") in config["datasets"] else []
+    return (
+        targets.DATASET.format(**used) if used.get("name") in config["datasets"] else []
+    )
 
 
 def checked_dataset(wildcards):
@@ -218,7 +220,8 @@ def evaluation_reports(wildcards):
 
 def evaluation_code(wildcards):
     tasks = evaluation_tasks(wildcards).values()
-    return code("evaluate_model.py", [adapter(wildcards), *map(dataset, tasks)])
+    read = [dataset(task) for task in tasks if "dataset" in task]
+    return code("evaluate_model.py", [adapter(wildcards), *read])
 
 
 # make_table

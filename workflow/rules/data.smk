@@ -14,7 +14,9 @@ rule check_dataset:
         runtime=240,
     params:
         dataset=checked_dataset,
-        licence=lookup(dpath="datasets/{dataset}/licence", within=config, default="not stated"),
+        licence=lookup(
+            dpath="datasets/{dataset}/licence", within=config, default="not stated"
+        ),
         code=dataset_code,
     message:
         "Looking at {wildcards.dataset}, split {wildcards.split}, view {wildcards.view}"

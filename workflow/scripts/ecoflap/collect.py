@@ -8,14 +8,14 @@ import pandas as pd
 from ecoflap import artifacts
 
 POINT = ["model", "variant", "sparsity"]
-PERCENT = ("accuracy", "cider", "tr1", "ir1")
 METRIC_LABELS = {
     "accuracy": "accuracy",
     "cider": "CIDEr",
-    "tr1": "TR@1",
-    "ir1": "IR@1",
+    "spice": "SPICE",
+    **{f"{way}{at}": f"{way.upper()}@{at}" for way in ("tr", "ir") for at in (1, 5, 10)},
     "perplexity": "perplexity",
 }
+PERCENT = tuple(name for name in METRIC_LABELS if name != "perplexity")
 
 
 def metrics(files: Iterable[str]) -> pd.DataFrame:

@@ -112,7 +112,7 @@ def _explain(place: str, error: jsonschema.ValidationError) -> str:
     schema, seen = error.schema, error.instance
     if schema is False:
         return message(f"{place}: {seen!r}", "nothing: this kind does not use it", "Remove it.")
-    about = schema.get("description", "")
+    about, limit = schema.get("description", ""), error.validator_value
     if error.validator == "additionalProperties":
         known = schema.get("properties", {})
         extra = [key for key in seen if key not in known]
@@ -130,10 +130,12 @@ def _explain(place: str, error: jsonschema.ValidationError) -> str:
     if error.validator == "required":
         missing = [key for key in error.validator_value if key not in seen]
         return message(f"{place}: no {', '.join(missing)}", about or "all keys", "Add the key.")
+    if error.validator == "dependentRequired":
+        pairs = "; ".join(f"{key} with {', '.join(also)}" for key, also in limit.items())
+        return message(f"{place}: {error.message}", pairs, "Add the key.")
     if error.validator in COUNTS:
         rule = COUNTS[error.validator].format(error.validator_value)
         return message(f"{place}: {seen!r}", rule, about or "Correct the list.")
-    limit = error.validator_value
     if error.validator == "pattern":
         allowed = about or f"text of the form {limit}"
         return message(f"{place}: {seen!r}", allowed, f"It must match {limit}.")

@@ -127,6 +127,7 @@ LAYOUTS = Registry(
         "nlvr2",
         "class-folders",
         "coop",
+        "fgvc-aircraft",
         "image-text",
         "hub",
     ),

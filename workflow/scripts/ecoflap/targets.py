@@ -83,13 +83,14 @@ def suites_of(config: Mapping, tasks: list[str]) -> list[str]:
 def tasks_of(config: Mapping, suite: str) -> dict[str, dict]:
     """Returns what evaluation reads of the tasks of a suite, with local folders filled in."""
     entries = {name: config["tasks"][name] for name in config["suites"].get(suite, [suite])}
-    return {
-        name: {
-            **{key: value for key, value in entry.items() if key != "label"},
-            "dataset": located(config, entry["dataset"]),
-        }
+    found = {
+        name: {key: value for key, value in entry.items() if key != "label"}
         for name, entry in entries.items()
     }
+    for entry in found.values():
+        if "dataset" in entry:
+            entry["dataset"] = located(config, entry["dataset"])
+    return found
 
 
 def located(config: Mapping, dataset: Mapping) -> dict:

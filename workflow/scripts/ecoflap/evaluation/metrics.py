@@ -6,13 +6,13 @@ its standard error over the items, and the number of items.
 
 import functools
 import math
-import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
+from ecoflap.evaluation import captions
 from ecoflap.evaluation.answers import normalised, vqa_accuracy
 
 
@@ -52,22 +52,12 @@ def normalised_accuracy(predictions: pd.DataFrame) -> Value:
     )
 
 
-def words(text: str) -> str:
-    """Lower-cases a text and keeps letters and digits, as words separated by one blank."""
-    return " ".join(re.findall(r"[a-z0-9]+", text.lower()))
-
-
-def cider(predictions: pd.DataFrame) -> Value:
-    """CIDEr-D (Vedantam et al. 2015) by pycocoevalcap, on plain words.
-
-    The data here are lower-case words, so its Java tokenizer would change nothing.
-    """
-    from pycocoevalcap.cider.cider import Cider
-
-    references = {i: [words(r) for r in refs] for i, refs in enumerate(predictions["references"])}
-    candidates = {i: [words(text)] for i, text in enumerate(predictions["text"])}
-    _, values = Cider().compute_score(references, candidates)
-    return _mean(np.asarray(values, dtype=np.float64))
+def of_captions(predictions: pd.DataFrame, metric: str, tokenizer: str) -> Value:
+    """Mean over pictures of a metric of `ecoflap.evaluation.captions`."""
+    references = {i: list(found) for i, found in enumerate(predictions["references"])}
+    candidates = {i: [text] for i, text in enumerate(predictions["text"])}
+    cut = [captions.tokenised(texts, tokenizer) for texts in (references, candidates)]
+    return _mean(captions.METRICS[metric](*cut))
 
 
 def recall_at_1(predictions: pd.DataFrame) -> Value:
@@ -88,45 +78,64 @@ def perplexity(predictions: pd.DataFrame) -> Value:
     return Value(value, value * _mean(losses / tokens).standard_error, len(losses))
 
 
-# What is computed for each kind of task: name -> (metric, subset of the predictions).
 DIRECTIONS = {"tr": "image-to-text", "ir": "text-to-image"}
 SCORINGS = {"exact": accuracy, "vqa": official_vqa, "gqa": normalised_accuracy}
+# What is computed for each other kind of task: name -> (metric, subset of the predictions).
 METRICS = {
     "corpus-retrieval": {
         f"{name}{at}": (functools.partial(recall, at=at), direction)
         for name, direction in DIRECTIONS.items()
         for at in (1, 5, 10)
     },
-    "captioning": {"cider": (cider, None)},
     "retrieval": {
         "tr1": (recall_at_1, "image-to-text"),
         "ir1": (recall_at_1, "text-to-image"),
     },
     "classification": {"accuracy": (accuracy, None)},
+    "image-pair": {"accuracy": (accuracy, None)},
+    "multiple-choice": {"accuracy": (accuracy, None)},
     "perplexity": {"perplexity": (perplexity, None)},
 }
+BY_SUBSET = ("vqa", "captioning", "multiple-choice")  # by kind of question, domain, subject
 
 
 def compute(task: Mapping, predictions: pd.DataFrame) -> list[dict]:
-    """Computes all metrics of a task; for questions, by kind of question as well.
+    """Computes all metrics of a task, of those in ``BY_SUBSET`` by subset as well.
 
     Args:
-        task: Its config entry: ``kind``, for questions ``scoring``.
+        task: Its config entry: ``kind``; ``scoring`` for questions, ``metrics`` and ``tokenizer``
+            for captions.
         predictions: Its rows.
 
     Returns:
         One dict per number: metric, subset, value, standard_error, n.
     """
-    rows, kind = [], task["kind"]
-    found = METRICS.get(kind) or {"accuracy": (SCORINGS[task.get("scoring", "exact")], None)}
+    kind, rows = task["kind"], []
+    found = _metrics_of(task)
     for name, (metric, subset) in found.items():
         part = predictions if subset is None else predictions[predictions["subset"] == subset]
         rows.append({"metric": name, "subset": "", **_finite(metric(part))})
-    if kind == "vqa":
+    if kind in BY_SUBSET:
         for subset, part in predictions.groupby("subset", sort=True):
-            metric, _ = found["accuracy"]
-            rows.append({"metric": "accuracy", "subset": subset, **_finite(metric(part))})
+            if subset:
+                rows += [
+                    {"metric": name, "subset": subset, **_finite(metric(part))}
+                    for name, (metric, _) in found.items()
+                ]
     return rows
+
+
+def _metrics_of(task: Mapping) -> dict:
+    """Returns name -> (metric, subset) of a task."""
+    if task["kind"] == "vqa":
+        return {"accuracy": (SCORINGS[task.get("scoring", "exact")], None)}
+    if task["kind"] == "captioning":
+        tokenizer = task.get("tokenizer", "plain")
+        return {
+            name: (functools.partial(of_captions, metric=name, tokenizer=tokenizer), None)
+            for name in task.get("metrics", ["cider"])
+        }
+    return METRICS[task["kind"]]
 
 
 def _finite(value: Value) -> dict:

@@ -14,12 +14,16 @@ from tqdm import tqdm
 from ecoflap import data
 from ecoflap.data.pictures import opened
 from ecoflap.errors import DataError, message
+from ecoflap.evaluation import multiple_choice
+from ecoflap.models.contrastive import unit
 
 if TYPE_CHECKING:
     from ecoflap.models.base import Model
+    from ecoflap.models.contrastive import Contrastive
 
 COLUMNS = ["id", "subset", "text", "references", "values"]
 BATCH_SIZE = 64
+MOST_VALUES = 100  # numbers kept per prediction; ImageNet's thousand would fill the disk
 
 
 def predict(model: "Model", task: Mapping) -> pd.DataFrame:
@@ -32,8 +36,11 @@ def predict(model: "Model", task: Mapping) -> pd.DataFrame:
     Returns:
         One row per prediction.
     """
-    examples = data.load(task["dataset"])
-    return pd.DataFrame(KINDS[task["kind"]](model, examples, task), columns=COLUMNS)
+    if "dataset" not in task:
+        rows = multiple_choice.answers(model, task)
+    else:
+        rows = KINDS[task["kind"]](model, data.load(task["dataset"]), task)
+    return pd.DataFrame(rows, columns=COLUMNS)
 
 
 def _chunks(items: Sequence, label: str, size: int = BATCH_SIZE) -> Iterator[Sequence]:
@@ -42,12 +49,15 @@ def _chunks(items: Sequence, label: str, size: int = BATCH_SIZE) -> Iterator[Seq
         yield items[start : start + size]
 
 
+def _search(task: Mapping) -> dict:
+    """Returns how text is generated."""
+    return {key: task[key] for key in ("max_new_tokens", "beams", "length_penalty") if key in task}
+
+
 def _vqa(model: "Model", examples: list[dict], task: Mapping) -> Iterator[tuple]:
     for chunk in _chunks(examples, "vqa"):
         prompts = [task["prompt"].format(question=e["question"]) for e in chunk]
-        answers = model.generate(
-            [opened(e["image"]) for e in chunk], prompts, max_new_tokens=task["max_new_tokens"]
-        )
+        answers = model.generate([opened(e["image"]) for e in chunk], prompts, **_search(task))
         for example, answer in zip(chunk, answers, strict=True):
             yield example["id"], example["kind"], answer, example["answers"], []
 
@@ -57,10 +67,10 @@ def _captioning(model: "Model", examples: list[dict], task: Mapping) -> Iterator
         captions = model.generate(
             [opened(e["image"]) for e in chunk],
             [task["prompt"]] * len(chunk),
-            max_new_tokens=task["max_new_tokens"],
+            **_search(task),
         )
         for example, caption in zip(chunk, captions, strict=True):
-            yield example["id"], "", caption, example["captions"], []
+            yield example["id"], example.get("kind", ""), caption, example["captions"], []
 
 
 def _retrieval(model: "Model", examples: list[dict], task: Mapping) -> Iterator[tuple]:
@@ -83,29 +93,101 @@ def _retrieval(model: "Model", examples: list[dict], task: Mapping) -> Iterator[
             yield example["id"], subset, "", [example["caption"]], own
 
 
-def _classification(model: "Model", examples: list[dict], task: Mapping) -> Iterator[tuple]:
+def _classification(model: "Contrastive", examples: list[dict], task: Mapping) -> Iterator[tuple]:
+    """Compares each picture with its classes; several templates of one class are averaged."""
+    templates = task.get("prompts") or [task["prompt"]]
+    names = list(dict.fromkeys(name for example in examples for name in example["classes"]))
+    features = [
+        model.text_features([template.format(label=name) for name in names])
+        for template in templates
+    ]
+    mean = unit(torch.stack(features).mean(0)) if len(templates) > 1 else features[0]
+    place = {name: index for index, name in enumerate(names)}
     for chunk in _chunks(examples, "classification"):
-        prompts = [[task["prompt"].format(label=c) for c in e["classes"]] for e in chunk]
-        texts = list(dict.fromkeys(prompt for row in prompts for prompt in row))
-        logits = model.similarity([opened(e["image"]) for e in chunk], texts)  # [chunk, texts]
-        for example, row, own in zip(chunk, logits.tolist(), prompts, strict=True):
-            values = [row[texts.index(prompt)] for prompt in own]
+        logits = model.compare(model.image_features([e["image"] for e in chunk]), mean)
+        for example, row in zip(chunk, logits.tolist(), strict=True):
+            values = [row[place[name]] for name in example["classes"]]
             best = max(range(len(values)), key=values.__getitem__)
-            yield example["id"], "", example["classes"][best], [example["label"]], values
+            kept = values if len(values) <= MOST_VALUES else []
+            yield example["id"], "", example["classes"][best], [example["label"]], kept
+
+
+def _corpus_retrieval(model: "Contrastive", examples: list[dict], task: Mapping) -> Iterator[tuple]:
+    """Ranks all captions for each picture and all pictures for each caption.
+
+    What a matching model is shown (Li et al. 2021, 2023): the ``shortlist`` nearest candidates by
+    similarity, ranked anew by similarity plus matching logit, before all others. A candidate that
+    ties with the true one counts as better.
+    """
+    captions = [(owner, text) for owner, e in enumerate(examples) for text in e["captions"]]
+    images, texts = [e["image"] for e in examples], [text for _, text in captions]
+    owners = torch.tensor([owner for owner, _ in captions])
+    similarity = model.similarity(images, texts)  # [images, texts]
+    shortlist = task.get("shortlist", 0) if hasattr(model, "match") else 0
+    for index in tqdm(range(len(images)), desc="image to text", disable=None):
+        row = _reranked(
+            similarity[index],
+            shortlist,
+            lambda near, index=index: model.match(
+                [images[index]] * len(near), [texts[i] for i in near]
+            ),
+        )
+        yield examples[index]["id"], "image-to-text", "", [], [_rank(row, owners == index)]
+    for index in tqdm(range(len(texts)), desc="text to image", disable=None):
+        column = _reranked(
+            similarity[:, index],
+            shortlist,
+            lambda near, index=index: model.match(
+                [images[i] for i in near], [texts[index]] * len(near)
+            ),
+        )
+        true = torch.arange(len(images)) == owners[index]
+        name = f"{examples[owners[index]]['id']}/caption-{index}"
+        yield name, "text-to-image", texts[index], [], [_rank(column, true)]
+
+
+def _reranked(
+    similarity: torch.Tensor, shortlist: int, match: Callable[[list[int]], list[float]]
+) -> torch.Tensor:
+    """Returns scores [candidates] in which the shortlist comes first."""
+    if not shortlist:
+        return similarity
+    near = similarity.topk(min(shortlist, len(similarity))).indices
+    scores = torch.full_like(similarity, float("-inf"))
+    scores[near] = similarity[near] + torch.tensor(match(near.tolist()))
+    return scores
+
+
+def _rank(scores: torch.Tensor, true: torch.Tensor) -> float:
+    """Returns the rank of the best true candidate, from 1; ties count against it."""
+    best = scores[true].max()
+    if best == float("-inf"):
+        return float(len(scores))  # it is not on the shortlist
+    return 1.0 + (scores[~true] >= best).sum().item()
+
+
+def _image_pair(model: "Model", examples: list[dict], task: Mapping) -> Iterator[tuple]:
+    """Asks whether a sentence is true of two pictures."""
+    for chunk in _chunks(examples, "pairs"):
+        left, right = ([opened(e["images"][side]) for e in chunk] for side in (0, 1))
+        found = model.judge(left, right, [e["text"] for e in chunk])
+        for example, true in zip(chunk, found, strict=True):
+            yield example["id"], "", str(true), [example["label"]], []
 
 
 def _perplexity(model: "Model", examples: list[dict], task: Mapping) -> Iterator[tuple]:
     for example in examples:
         windows = model.windows(example["text"], task["window"])
-        if len(windows) < task["windows"]:
+        wanted = task.get("windows", len(windows))
+        if len(windows) < wanted:
             raise DataError(
                 message(
-                    f"{task['windows']} windows of {example['id']} asked for, {len(windows)} found",
+                    f"{wanted} windows of {example['id']} asked for, {len(windows)} found",
                     f"at most {len(windows)}",
                     "Lower windows, or use a longer text.",
                 )
             )
-        windows = windows[: task["windows"]]
+        windows = windows[:wanted]
         losses = [model.negative_log_likelihood(chunk) for chunk in _chunks(windows, "windows", 4)]
         for index, loss in enumerate(torch.cat(losses).tolist()):
             values = [loss, float(task["window"] - 1)]
@@ -116,6 +198,8 @@ KINDS: dict[str, Callable] = {
     "vqa": _vqa,
     "captioning": _captioning,
     "retrieval": _retrieval,
+    "corpus-retrieval": _corpus_retrieval,
     "classification": _classification,
+    "image-pair": _image_pair,
     "perplexity": _perplexity,
 }

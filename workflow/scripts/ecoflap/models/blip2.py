@@ -6,6 +6,7 @@ import torch
 from transformers import AutoProcessor, Blip2ForConditionalGeneration
 
 from ecoflap.models.base import IGNORED, BlockNames, Model
+from ecoflap.models.generation import beam_search
 from ecoflap.models.loading import Loader
 
 
@@ -47,22 +48,31 @@ class Adapter(Model):
 
     @torch.no_grad()
     def generate(
-        self, images: Sequence, prompts: Sequence[str], *, max_new_tokens: int
+        self,
+        images: Sequence,
+        prompts: Sequence[str],
+        *,
+        max_new_tokens: int,
+        beams: int = 1,
+        length_penalty: float = 1.0,
     ) -> list[str]:
-        """Answers prompts about images, greedily.
+        """Answers prompts about images.
 
         Args:
             images: PIL images.
             prompts: One per image.
             max_new_tokens: Length limit of the answer.
+            beams: Width of the beam search; 1 is greedy.
+            length_penalty: Exponent of the length by which a beam's score is divided; below 0
+                short answers win.
         """
         batch = self.to_device(self._inputs(images, prompts))
         tokens = self.module.generate(
             **batch,
             max_new_tokens=max_new_tokens,
-            num_beams=1,
             do_sample=False,
             use_cache=True,
+            **beam_search(beams, length_penalty),
         )
         texts = self.processor.batch_decode(tokens, skip_special_tokens=True)
         return [text.strip() for text in texts]

@@ -3,13 +3,17 @@
 from collections.abc import Mapping, Sequence
 
 import torch
+from PIL import Image
 from transformers import AutoProcessor, CLIPModel
 
-from ecoflap.models.base import BlockNames, Model
+from ecoflap.models.base import BlockNames
+from ecoflap.models.contrastive import Contrastive, unit
 from ecoflap.models.loading import Loader
 
+TEXT = {"padding": True, "truncation": True, "return_tensors": "pt"}
 
-class Adapter(Model):
+
+class Adapter(Contrastive):
     """CLIP; Wanda compares rows in both towers, as published."""
 
     row_towers = ("vision", "language")
@@ -26,18 +30,20 @@ class Adapter(Model):
         Returns:
             pixel_values [n, 3, height, width], input_ids and attention_mask [n, tokens].
         """
-        encoded = self.processor(
-            images=[e["image"] for e in examples],
-            text=[e["caption"] for e in examples],
-            padding=True,
-            truncation=True,
-            return_tensors="pt",
-        )
+        images, texts = [e["image"] for e in examples], [e["caption"] for e in examples]
+        encoded = self.processor(images=images, text=texts, **TEXT)
         return {name: encoded[name] for name in ("pixel_values", "input_ids", "attention_mask")}
 
-    @torch.no_grad()
-    def similarity(self, images: Sequence, texts: Sequence[str]) -> torch.Tensor:
-        """Returns the logits of each image against each text, [n_images, n_texts]."""
-        examples = {"images": list(images), "text": list(texts)}
-        encoded = self.processor(**examples, padding=True, truncation=True, return_tensors="pt")
-        return self.module(**self.to_device(encoded)).logits_per_image.float().cpu()
+    def encode_images(self, images: Sequence[Image.Image]) -> torch.Tensor:
+        """Returns embeddings of length 1, [n, d]."""
+        batch = self.to_device(self.processor(images=list(images), return_tensors="pt"))
+        return unit(self.module.get_image_features(**batch).pooler_output)
+
+    def encode_texts(self, texts: Sequence[str]) -> torch.Tensor:
+        """Returns embeddings of length 1, [n, d]."""
+        batch = self.to_device(self.processor(text=list(texts), **TEXT))
+        return unit(self.module.get_text_features(**batch).pooler_output)
+
+    def compare(self, images: torch.Tensor, texts: torch.Tensor) -> torch.Tensor:
+        """Returns scaled cosines [n_images, n_texts]."""
+        return images @ texts.T * self.module.logit_scale.exp().float().cpu()

@@ -1,0 +1,144 @@
+"""Checks what a configuration says about data sets. Needs no torch."""
+
+import inspect
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from string import Formatter
+from types import ModuleType
+
+from ecoflap.errors import message
+from ecoflap.registry import DATASETS, LAYOUTS, VIEWS, unknown
+from ecoflap.targets import located
+
+PLACEHOLDERS = {"vqa": {"question"}, "classification": {"label"}}
+
+
+def data_problems(config: Mapping) -> Iterator[str]:
+    """Yields what is wrong with data sets, and with the calibration sets and tasks on them.
+
+    Args:
+        config: The merged configuration, defaults filled in.
+    """
+    yield from _folder_problems(config)
+    for name, entry in config["datasets"].items():
+        yield from _source_problems(name, entry)
+    for name, calibration in config["calibrations"].items():
+        yield from _dataset_problems(f"calibrations.{name}", config, calibration["dataset"])
+        yield from _view_problems(f"calibrations.{name}", calibration["format"], calibration)
+        if (calibration["format"] == "text-windows") != ("window" in calibration):
+            yield message(
+                f"calibrations.{name}: {'a' if 'window' in calibration else 'no'} window",
+                "tokens per window with text-windows, and only there",
+                "Add for example window: 2048, or remove it.",
+            )
+        yield from _label_prompt_problems(f"calibrations.{name}", calibration)
+        yield from _leaks(name, calibration["dataset"], config)
+    for name, task in config["tasks"].items():
+        if "dataset" in task:
+            yield from _dataset_problems(f"tasks.{name}", config, task["dataset"])
+            yield from _view_problems(f"tasks.{name}", task["kind"], task)
+        for prompt in task.get("prompts") or [task.get("prompt", "")]:
+            yield from _prompt_problems(f"tasks.{name}", task["kind"], prompt)
+
+
+def _folder_problems(config: Mapping) -> Iterator[str]:
+    for name, folder in config["data_folders"].items():
+        if name not in DATASETS and name not in config["datasets"]:
+            known = [*DATASETS, *config["datasets"]]
+            yield "data_folders: " + unknown("data set", name, known)
+        elif name in DATASETS and not _reads_folders(DATASETS.get(name)):
+            yield message(
+                f"data_folders: '{name}' is not read from a folder",
+                "data sets that come from the hub",
+                "Remove the entry.",
+            )
+        elif not Path(folder).is_dir():
+            yield message(
+                f"data_folders.{name}: no folder '{folder}'", "a folder that exists", "Correct it."
+            )
+
+
+def _reads_folders(module: ModuleType) -> bool:
+    return "folder" in inspect.signature(module.load).parameters
+
+
+def _source_problems(name: str, entry: Mapping) -> Iterator[str]:
+    if name in DATASETS:
+        yield message(
+            f"datasets.{name}: the name of a built-in data set", "another name", "Rename it."
+        )
+    if entry["layout"] not in LAYOUTS:
+        yield f"datasets.{name}: " + unknown("layout", entry["layout"], LAYOUTS)
+
+
+def _dataset_problems(place: str, config: Mapping, dataset: Mapping) -> Iterator[str]:
+    name, entry = dataset["name"], config["datasets"].get(dataset["name"])
+    if name not in DATASETS and entry is None:
+        yield f"{place}: " + unknown("data set", name, [*DATASETS, *config["datasets"]])
+        return
+    if entry and entry["layout"] not in LAYOUTS:
+        return  # told with the data set itself
+    module = LAYOUTS.get(entry["layout"]) if entry else DATASETS.get(name)
+    splits = entry["splits"] if entry else module.SPLITS
+    for key, known in (("split", splits), ("view", module.VIEWS)):
+        if dataset[key] not in known:
+            yield f"{place}: " + unknown(f"{key} of {name}", dataset[key], known)
+
+
+def _view_problems(place: str, use: str, entry: Mapping) -> Iterator[str]:
+    view, named = entry["dataset"]["view"], set(VIEWS.values()) | {"retrieval"}
+    allowed = VIEWS.get(use)
+    if view != allowed if allowed else view in named:
+        yield message(
+            f"{place}: {use} with the view '{view}'",
+            allowed or "a view with classes",
+            "Choose another view of the data set.",
+        )
+
+
+def _prompt_problems(place: str, kind: str, prompt: str) -> Iterator[str]:
+    wanted = PLACEHOLDERS.get(kind, set())
+    try:
+        fields = [field for _, *field in Formatter().parse(prompt)]
+        plain = all(not spec and not conversion for _, spec, conversion in fields)
+        found = {name for name, _, _ in fields if name is not None}
+    except ValueError:
+        plain, found = False, set()
+    if not plain or found != wanted:
+        yield message(
+            f"{place}: prompt {prompt!r}",
+            " ".join(f"{{{name}}}" for name in wanted) or "no placeholder",
+            "Correct the template.",
+        )
+
+
+def _label_prompt_problems(place: str, calibration: Mapping) -> Iterator[str]:
+    if (calibration["format"] == "image-label") != ("prompt" in calibration):
+        yield message(
+            f"{place}: {'a' if 'prompt' in calibration else 'no'} prompt",
+            "a prompt with image-label, and only there",
+            'Add for example prompt: "a photo of a {label}.", or remove it.',
+        )
+    elif "prompt" in calibration:
+        yield from _prompt_problems(place, "classification", calibration["prompt"])
+
+
+def _leaks(name: str, dataset: Mapping, config: Mapping) -> Iterator[str]:
+    for task_name, task in config["tasks"].items():
+        if "dataset" not in task:
+            continue
+        if _identity(config, task["dataset"]) == _identity(config, dataset):
+            yield message(
+                f"calibrations.{name} draws from {dataset['name']}/{dataset['split']}, which "
+                f"task '{task_name}' evaluates",
+                "a split that no task evaluates",
+                "Calibrate on a training or calibration split.",
+            )
+
+
+def _identity(config: Mapping, dataset: Mapping) -> tuple:
+    """Tells data sets apart by where they are, since one can have several names."""
+    where = located(config, dataset)
+    files = tuple(sorted(where.get("files", {"split": dataset["split"]}).items()))
+    place = where.get("folder") or where.get("hub")
+    return (place if dataset["name"] in config["datasets"] else dataset["name"], files)
