@@ -6,16 +6,9 @@ from collections.abc import Iterable, Mapping
 import pandas as pd
 
 from ecoflap import artifacts
+from ecoflap.registry import PERCENT
 
 POINT = ["model", "variant", "sparsity"]
-PERCENT = ("accuracy", "cider", "tr1", "ir1")
-METRIC_LABELS = {
-    "accuracy": "accuracy",
-    "cider": "CIDEr",
-    "tr1": "TR@1",
-    "ir1": "IR@1",
-    "perplexity": "perplexity",
-}
 
 
 def metrics(files: Iterable[str]) -> pd.DataFrame:
