@@ -1,4 +1,5 @@
 # Loads and checks the configuration; input and params functions of the rules.
+import functools
 import sys
 from pathlib import Path
 
@@ -40,9 +41,14 @@ wildcard_constraints:
     sparsity="0[.][0-9]+",
 
 
+@functools.cache
+def code_of(script, plugins):
+    return runtime.code_hash(SCRIPTS / script, plugins)
+
+
 def code(script, plugins=()):
     """Hash of a rule's script, of what it imports, and of the plug-ins that it will load."""
-    return runtime.code_hash(SCRIPTS / script, plugins)
+    return code_of(script, tuple(plugins))
 
 
 def adapter(wildcards):

@@ -309,7 +309,8 @@ def _sample_problems(
         return  # told elsewhere
     wanted, size = entry["samples"], entry["batch_size"]
     stored = config["calibrations"][calibration]["samples"]
-    contrastive = config["calibrations"][calibration]["format"] == "image-caption" and on_loss
+    paired = ("image-caption", "image-label")
+    contrastive = on_loss and config["calibrations"][calibration]["format"] in paired
     if contrastive and (size == 1 or wanted % size == 1):
         yield message(
             f"{place} has a batch of one sample ({wanted} in batches of {size})",
