@@ -187,7 +187,7 @@ BAD = [
     ("variants/wanda/label", "Dense", "two variants with the label 'Dense'", "Change one label"),
     ("variants/ecoflap-wanda/score", "first", "batch of one sample", "another batch_size"),
     ("experiments/scores", {}, "no kind", "Add the key"),
-    ("experiments/table1/published", "llama-wikitext", "'llama-wikitext'", "table1-blip2"),
+    ("experiments/table1/published", "table-1", "'table-1'", "table1-blip2"),
     ("experiments/figure4/models", ["demo-blip2", "demo-clip"], "at most 1", "One model"),
     ("experiments/figure6/sparsities", ["0.5", "0.6"], "at most 1", "One sparsity"),
     ("experiments/figure6/variants", ["global-magnitude"], "no allocation to draw", "Remove it"),

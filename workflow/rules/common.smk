@@ -1,14 +1,16 @@
 # Loads and checks the configuration; input and params functions of the rules.
+import functools
 import sys
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
+from snakemake.logging import logger
 
 SCRIPTS = Path(workflow.basedir, "workflow", "scripts")
 sys.path.insert(0, str(SCRIPTS))
 
 from ecoflap import config as configuration
-from ecoflap import runtime, targets
+from ecoflap import published, runtime, targets
 from ecoflap.allocation import METHODS
 from ecoflap.errors import ConfigError
 from ecoflap.registry import ADAPTERS, CRITERIA, DATASETS, LAYOUTS, SCORES
@@ -34,13 +36,22 @@ wildcard_constraints:
     table="|".join(targets.of_kind(config, config["experiments"], "table")) or "none",
     figure="|".join(targets.of_kind(config, config["experiments"], *targets.FIGURES))
     or "none",
+    landscape="|".join(
+        targets.of_kind(config, config["experiments"], "loss-landscape")
+    )
+    or "none",
     seed="[0-9]+",
     sparsity="0[.][0-9]+",
 
 
+@functools.cache
+def code_of(script, plugins):
+    return runtime.code_hash(SCRIPTS / script, plugins)
+
+
 def code(script, plugins=()):
     """Hash of a rule's script, of what it imports, and of the plug-ins that it will load."""
-    return runtime.code_hash(SCRIPTS / script, plugins)
+    return code_of(script, tuple(plugins))
 
 
 def adapter(wildcards):
@@ -224,6 +235,19 @@ def evaluation_code(wildcards):
     return code("evaluate_model.py", [adapter(wildcards), *read])
 
 
+# make_table and plot_figure
+def published_file(experiment):
+    name = config["experiments"][experiment].get("published")
+    return f"{published.FOLDER}/{name}.csv" if name else []
+
+
+def tasks_taken(experiment):
+    return {
+        model: targets.takes(config, experiment, model)
+        for model in targets.dense_models(config, experiment)
+    }
+
+
 # make_table
 def table_metrics(wildcards):
     return list(targets.metrics(config, wildcards.table))
@@ -244,8 +268,7 @@ def table_margins(wildcards):
 
 
 def table_published(wildcards):
-    name = config["experiments"][wildcards.table].get("published")
-    return f"workflow/resources/published/{name}.csv" if name else []
+    return published_file(wildcards.table)
 
 
 def table_settings(wildcards):
@@ -259,12 +282,15 @@ def table_settings(wildcards):
             for name in entry["variants"]
             if "score" in config["variants"][name]
         }
-        for model in entry["models"]
+        for model in {
+            point.model for point in targets.changed_points(config, wildcards.table)
+        }
     }
     return {
         **entry,
         "labels": targets.labels(config, wildcards.table),
         "scores": scores,
+        "takes": tasks_taken(wildcards.table),
     }
 
 
@@ -279,6 +305,52 @@ def figure_inputs(wildcards):
     return list(dict.fromkeys(targets.figure_inputs(config, wildcards.figure)))
 
 
+def figure_published(wildcards):
+    return published_file(wildcards.figure)
+
+
 def figure_settings(wildcards):
     entry = config["experiments"][wildcards.figure]
     return {**entry, "labels": targets.labels(config, wildcards.figure)}
+
+
+# loss_landscape
+def landscape_entry(wildcards):
+    return config["experiments"][wildcards.landscape]
+
+
+def landscape_model(wildcards):
+    (model,) = landscape_entry(wildcards)["models"]
+    return model
+
+
+def landscape_folder(wildcards):
+    return f"results/models/{landscape_model(wildcards)}"
+
+
+def landscape_samples(wildcards):
+    return targets.landscape_samples(config, wildcards.landscape)
+
+
+def landscape_settings(wildcards):
+    keys = ("radius", "steps", "samples", "batch_size")
+    return {key: landscape_entry(wildcards)[key] for key in keys}
+
+
+def landscape_loading(wildcards):
+    entry = config["models"][landscape_model(wildcards)]
+    return {key: entry[key] for key in ("dtype", "offload", "blocks") if key in entry}
+
+
+def landscape_code(wildcards):
+    family = config["models"][landscape_model(wildcards)]["family"]
+    return code("loss_landscape.py", [ADAPTERS.module_name(family)])
+
+
+# What a dry run prints.
+if workflow.output_settings.dryrun:
+    logger.info("Jobs per experiment, if nothing had been made:")
+    for name in config["run"]:
+        counts = targets.jobs(config, name)
+        parts = ", ".join(f"{rule} {count}" for rule, count in counts.items())
+        logger.info(f"  {name}: {sum(counts.values())} ({parts})")

@@ -1,6 +1,7 @@
 rule plot_figure:
     input:
-        figure_inputs,
+        artifacts=figure_inputs,
+        published=figure_published,
     output:
         pdf="results/figures/{figure}.pdf",
         svg=report(

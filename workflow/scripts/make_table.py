@@ -3,15 +3,16 @@
 Output: the long form as CSV, and the table as Markdown and LaTeX.
 """
 
-from ecoflap import artifacts, collect, runtime, tables
+from ecoflap import artifacts, collect, published, runtime, tables
 
 log = runtime.start_job(snakemake.log[0])
 settings, files = snakemake.params.settings, snakemake.input
 
 summary = collect.over_seeds(collect.metrics(files.metrics))
 costs = collect.costs(files.costs, files.score_costs, files.margins, settings["scores"])
-published = tables.read_published(files.published) if files.get("published") else None
-frame = tables.tidy(summary, costs, published, settings)
+where = settings.get("published_where")
+rows = published.read(files.published, where) if files.get("published") else []
+frame = tables.tidy(summary, costs, published.cells(rows), settings)
 
 artifacts.write_text(snakemake.output.csv, frame.to_csv(index=False))
 artifacts.write_text(snakemake.output.md, tables.markdown(frame, settings["title"]))

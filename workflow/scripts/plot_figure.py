@@ -3,12 +3,14 @@
 Output: PDF, SVG and PNG, and the plotted numbers as CSV.
 """
 
-from ecoflap import artifacts, figures, runtime
+from ecoflap import artifacts, figures, published, runtime
 
 log = runtime.start_job(snakemake.log[0])
 settings, style = snakemake.params.settings, snakemake.params.style
 
-frame = figures.collect_data(settings, list(snakemake.input))
+where, files = settings.get("published_where"), snakemake.input
+rows = published.read(files.published, where) if files.get("published") else []
+frame = figures.collect_data(settings, files.artifacts, published.cells(rows))
 figure = figures.draw(frame, settings, style)
 
 artifacts.write_text(snakemake.output.csv, frame.to_csv(index=False))

@@ -6,16 +6,9 @@ from collections.abc import Iterable, Mapping
 import pandas as pd
 
 from ecoflap import artifacts
+from ecoflap.registry import PERCENT
 
 POINT = ["model", "variant", "sparsity"]
-METRIC_LABELS = {
-    "accuracy": "accuracy",
-    "cider": "CIDEr",
-    "spice": "SPICE",
-    **{f"{way}{at}": f"{way.upper()}@{at}" for way in ("tr", "ir") for at in (1, 5, 10)},
-    "perplexity": "perplexity",
-}
-PERCENT = tuple(name for name in METRIC_LABELS if name != "perplexity")
 
 
 def metrics(files: Iterable[str]) -> pd.DataFrame:

@@ -1,5 +1,6 @@
 """Checks the whole configuration before any job starts. Needs no torch."""
 
+import copy
 import math
 import re
 from collections.abc import Iterator, Mapping
@@ -8,9 +9,10 @@ from pathlib import Path
 import jsonschema
 import yaml
 
+from ecoflap import published
 from ecoflap.errors import ConfigError, message
 from ecoflap.references import reference_problems
-from ecoflap.registry import suggestion
+from ecoflap.registry import suggestion, unknown
 from ecoflap.targets import DENSE
 
 SECTIONS = (
@@ -52,6 +54,7 @@ def check(config: dict, schemas: Path) -> None:
         ConfigError: naming all problems at once.
     """
     problems = list(_schema_problems("config", config, _schema(schemas, "config")))
+    problems += _fill_alike(config.get("models"))
     for section in SECTIONS:
         content = config.get(section)
         if not isinstance(content, dict) or not content:
@@ -69,9 +72,24 @@ def check(config: dict, schemas: Path) -> None:
             problems += _id_problems(section, content)
     if not problems:
         problems += reference_problems(config)
+    if not problems:
+        problems += published.problems(config, schemas.parent / "resources" / "published")
     if problems:
         listed = "\n".join(f"  - {problem}" for problem in dict.fromkeys(problems))
         raise ConfigError(f"the configuration has {len(set(problems))} problem(s):\n{listed}")
+
+
+def _fill_alike(models: object) -> Iterator[str]:
+    """Gives each model that is ``like`` another the keys of that one which it has not itself."""
+    entries = models if isinstance(models, dict) else {}
+    alike = {name: e for name, e in entries.items() if isinstance(e, dict) and "like" in e}
+    for name, entry in alike.items():
+        other = entry.pop("like")
+        if other in alike or other not in entries:
+            known = [name for name in entries if name not in alike]
+            yield f"models.{name}.like: " + unknown("model with all keys", other, known)
+        else:
+            entries[name] = {**copy.deepcopy(entries[other]), **entry}
 
 
 def _not_finite(place: str, content: object) -> Iterator[str]:

@@ -1,7 +1,7 @@
 """Figures from collected artifacts: what is drawn, and the numbers that were drawn."""
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import matplotlib
@@ -12,11 +12,14 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
-from ecoflap import collect
+from ecoflap import artifacts, collect
+from ecoflap.registry import METRIC_LABELS, PERCENT
 from ecoflap.targets import DENSE
 
 LINE_STYLES = ("-", "--", ":")
+LEVELS = 16  # of a loss landscape
 
 
 def draw(frame: pd.DataFrame, settings: Mapping, style: Mapping) -> Figure:
@@ -40,14 +43,41 @@ def draw(frame: pd.DataFrame, settings: Mapping, style: Mapping) -> Figure:
         return KINDS[settings["kind"]](frame, settings, style)
 
 
-def collect_data(settings: Mapping, files: list[str]) -> pd.DataFrame:
-    """Reads the artifacts of an experiment into the table that is drawn and stored."""
-    if settings["kind"] == "tradeoff":
+def collect_data(
+    settings: Mapping, files: Sequence[str], published: Iterable[Mapping] = ()
+) -> pd.DataFrame:
+    """Reads the artifacts of an experiment into the table that is drawn and stored.
+
+    Args:
+        settings: The experiment.
+        files: The artifacts.
+        published: What `ecoflap.published.cells` returned (tradeoff).
+    """
+    if settings["kind"] in ("tradeoff", "ablation"):
         frame = collect.over_seeds(collect.metrics(files))
-        return frame[frame["task"].isin(settings["tasks"])]
+        frame = frame[frame["task"].isin(settings["tasks"])].assign(source="measured")
+        if settings["kind"] == "ablation":
+            return frame.assign(x=frame["variant"].map(settings["x"]))
+        return pd.concat([frame, _published(published, settings)], ignore_index=True)
     if settings["kind"] == "sparsity-per-block":
         return collect.plans(files)
+    if settings["kind"] == "loss-landscape":
+        (file,) = files
+        return artifacts.read_table(file, "landscape")[0]
     return collect.scores(files)
+
+
+def _published(cells: Iterable[Mapping], settings: Mapping) -> pd.DataFrame:
+    """Returns the published numbers that the experiment names, with our names of them."""
+    variants = {name: variant for variant, name in settings.get("published_rows", {}).items()}
+    columns = {name: key for key, name in settings.get("published_columns", {}).items()}
+    rows = []
+    for cell in cells:
+        if cell["method"] in variants and cell["column"] in columns:
+            task, _, metric = columns[cell["column"]].partition("/")
+            row = {"variant": variants[cell["method"]], "task": task, "metric": metric}
+            rows.append({**row, "sparsity": cell["sparsity"], "value": cell["value"]})
+    return pd.DataFrame(rows).assign(source="published")
 
 
 def save(figure: Figure, paths: Mapping[str, str | Path], dpi: int) -> None:
@@ -82,9 +112,10 @@ def _panels(count: int, style: Mapping, *, columns: int, share_y: bool = False):
     return figure, axes.flat[:count]
 
 
-def _legend(figure: Figure, axis) -> None:
+def _legend(figure: Figure, axis, *further: Line2D) -> None:
     """Puts the legend below the panels, in as many columns as fit, and makes room for its rows."""
     handles, labels = axis.get_legend_handles_labels()
+    handles, labels = [*handles, *further], [*labels, *(str(h.get_label()) for h in further)]
     size = plt.rcParams["font.size"] / 72  # inches
     entry = (0.55 * max(map(len, labels)) + 4) * size  # a letter is about 0.55 wide
     columns = max(1, min(3, len(labels), int(figure.get_figwidth() / entry)))
@@ -96,7 +127,8 @@ def _legend(figure: Figure, axis) -> None:
 def _tradeoff(frame: pd.DataFrame, settings: Mapping, style: Mapping) -> Figure:
     """Metric against sparsity, a panel per number."""
     labels = settings["labels"]
-    panels = list(frame.groupby(["task", "metric"], sort=False))
+    others = frame[frame["source"] == "published"]
+    panels = list(frame[frame["source"] == "measured"].groupby(["task", "metric"], sort=False))
     figure, axes = _panels(len(panels), style, columns=min(2, len(panels)))
     for axis, ((task, metric), part) in zip(axes, panels, strict=True):
         dense = part[part["variant"] == DENSE]["value"].iloc[0]
@@ -105,22 +137,98 @@ def _tradeoff(frame: pd.DataFrame, settings: Mapping, style: Mapping) -> Figure:
             line = part[part["variant"] == variant].assign(
                 x=lambda rows: rows["sparsity"].astype(float)
             )
-            line = line.sort_values("x")
-            axis.errorbar(
-                line["x"],
-                line["value"],
-                yerr=line["standard_error"],
-                **look,
-                markersize=4,
-                linewidth=1.2,
-                capsize=2,
+            _errorbar(axis, line.sort_values("x"), look, labels["variants"][variant])
+            here = (others["task"] == task) & (others["metric"] == metric)
+            theirs = others[here & (others["variant"] == variant)]
+            axis.plot(theirs["sparsity"].astype(float), theirs["value"], **_hollow(look))
+        axis.set(title=labels["tasks"][task], xlabel="Sparsity", **_y_axis(metric))
+    key = Line2D([], [], **_hollow({"color": "black", "marker": "o"}), label="published (hollow)")
+    _legend(figure, axes[0], *([key] if len(others) else []))
+    return figure
+
+
+def _errorbar(axis, line: pd.DataFrame, look: Mapping, label: str) -> None:
+    axis.errorbar(
+        line["x"],
+        line["value"],
+        yerr=line["standard_error"],
+        **look,
+        markersize=4,
+        linewidth=1.2,
+        capsize=2,
+        label=label,
+    )
+
+
+def _hollow(look: Mapping) -> dict:
+    """Returns the look of published points: those of a line, hollow, without the line."""
+    shape = {key: look[key] for key in ("color", "marker")}
+    return {**shape, "linestyle": "none", "markerfacecolor": "none", "markersize": 7}
+
+
+def _y_axis(metric: str) -> dict[str, str]:
+    unit = " (%)" if metric in PERCENT else ""
+    scale = "log" if metric == "perplexity" else "linear"
+    return {"ylabel": METRIC_LABELS[metric] + unit, "yscale": scale}
+
+
+def _ablation(frame: pd.DataFrame, settings: Mapping, style: Mapping) -> Figure:
+    """Metric against one varied setting, a panel per number; what has no x is a flat line."""
+    labels, places = settings["labels"], settings["x"]
+    names = list(dict.fromkeys(places.values())) if _are_names(places.values()) else []
+    flat = [variant for variant in settings["variants"] if variant not in places]
+    panels = list(frame.groupby(["task", "metric"], sort=False))
+    figure, axes = _panels(len(panels), style, columns=min(2, len(panels)))
+    for axis, ((task, metric), part) in zip(axes, panels, strict=True):
+        looks = _looks(style)
+        line = part[part["variant"].isin(list(places))]
+        line = line.assign(x=line["x"].map(names.index) if names else line["x"].astype(float))
+        look = next(looks) | ({"linestyle": "none"} if names else {})
+        _errorbar(axis, line.sort_values("x"), look, "varied")
+        for variant, look in zip(flat, looks, strict=False):
+            value = part[part["variant"] == variant]["value"].iloc[0]
+            axis.axhline(
+                value,
+                color=look["color"],
+                linestyle="--",
+                linewidth=1,
                 label=labels["variants"][variant],
             )
-        unit = " (%)" if metric in collect.PERCENT else ""
-        name = collect.METRIC_LABELS[metric] + unit
-        scale = "log" if metric == "perplexity" else "linear"
-        axis.set(title=labels["tasks"][task], xlabel="Sparsity", ylabel=name, yscale=scale)
-    _legend(figure, axes[0])
+        axis.set(title=labels["tasks"][task], xlabel=settings["x_label"], **_y_axis(metric))
+        if names:
+            axis.set_xticks(range(len(names)), names)
+            axis.set_xlim(-0.5, len(names) - 0.5)
+        else:
+            axis.set_xscale(settings.get("x_scale", "linear"))
+            ticks = sorted(set(line["x"]))
+            axis.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+            axis.minorticks_off()
+    if flat:
+        _legend(figure, axes[0])
+    return figure
+
+
+def _are_names(values: Iterable[object]) -> bool:
+    return any(isinstance(value, str) for value in values)
+
+
+def _loss_landscape(frame: pd.DataFrame, settings: Mapping, style: Mapping) -> Figure:
+    """Contours of the loss on a plane around the dense weights, levels in equal ratios."""
+    grid = frame.pivot(index="y", columns="x", values="loss")
+    lowest, highest = float(frame["loss"].min()), float(frame["loss"].max())
+    levels = np.geomspace(lowest, highest, LEVELS) if lowest > 0 else LEVELS
+    figure, axes = _panels(1, {**style, "height_inches": style["width_inches"]}, columns=1)
+    axis = axes[0]
+    filled = axis.contourf(grid.columns, grid.index, grid.to_numpy(), levels, cmap="viridis")
+    axis.contour(grid.columns, grid.index, grid.to_numpy(), levels, colors="white", linewidths=0.3)
+    dense = float(grid.loc[0.0, 0.0])
+    axis.plot(0, 0, marker="+", color="red", linestyle="none", label=f"dense weights: {dense:.3g}")
+    axis.set(xlabel="First direction", ylabel="Second direction", aspect="equal")
+    axis.set_title(next(iter(settings["labels"]["models"].values())))
+    bar = figure.colorbar(filled, ax=axis, label="Calibration loss", shrink=0.8)
+    ticks = np.geomspace(lowest, highest, 6) if lowest > 0 else np.linspace(lowest, highest, 6)
+    bar.set_ticks(ticks, labels=[f"{tick:.3g}" for tick in ticks])
+    _legend(figure, axis)
     return figure
 
 
@@ -185,6 +293,8 @@ def _score_scatter(frame: pd.DataFrame, settings: Mapping, style: Mapping) -> Fi
 
 KINDS = {
     "tradeoff": _tradeoff,
+    "ablation": _ablation,
     "sparsity-per-block": _sparsity_per_block,
     "score-scatter": _score_scatter,
+    "loss-landscape": _loss_landscape,
 }

@@ -4,8 +4,9 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from fractions import Fraction
 from pathlib import Path
 
+from ecoflap import checks_experiments
 from ecoflap.allocation import METHODS, exact
-from ecoflap.data_checks import data_problems
+from ecoflap.checks_data import data_problems
 from ecoflap.errors import AllocationError, message
 from ecoflap.registry import (
     CRITERIA,
@@ -15,14 +16,7 @@ from ecoflap.registry import (
     WHOLE_MODEL,
     unknown,
 )
-from ecoflap.targets import (
-    calibration_of,
-    is_auto,
-    max_sparsity,
-    needs_plan,
-    suites_of,
-    tasks_of,
-)
+from ecoflap.targets import calibration_of, is_auto, max_sparsity
 
 
 def reference_problems(config: Mapping) -> Iterator[str]:
@@ -57,6 +51,8 @@ def reference_problems(config: Mapping) -> Iterator[str]:
             )
     for name, variant in config["variants"].items():
         yield from _variant_problems(f"variants.{name}", config, variant)
+    for name, model in config["models"].items():
+        yield from _missing(f"models.{name}", "task", model.get("tasks", []), config["tasks"])
     holders: dict[str, str] = {}
     for name, tasks in config["suites"].items():
         for task in tasks:
@@ -166,18 +162,9 @@ def _experiment_problems(place: str, config: Mapping, experiment: Mapping) -> It
     yield from problems
     if problems:
         return
-    yield from _label_problems(place, config, experiment)
+    yield from checks_experiments.problems(place, config, place.partition(".")[2])
     for name in experiment["models"]:
         model = config["models"][name]
-        suites = suites_of(config, experiment.get("tasks", []))
-        for task in (task for suite in suites for task in tasks_of(config, suite)):
-            kind, kinds = config["tasks"][task]["kind"], FAMILIES[model["family"]].tasks
-            if kind not in kinds:
-                yield message(
-                    f"{place}: task '{task}' ({kind}) does not suit model '{name}'",
-                    f"{', '.join(kinds)} for the family {model['family']}",
-                    "Choose another task or model.",
-                )
         for variant in experiment.get("variants", []):
             calibration = calibration_of(config, name, variant)
             yield from _calibration_problems(
@@ -187,6 +174,10 @@ def _experiment_problems(place: str, config: Mapping, experiment: Mapping) -> It
             yield from _score_problems(place, config, score, calibration)
         for score in experiment.get("scores", []):
             yield from _score_problems(place, config, score, model["calibration"])
+        if experiment["kind"] == "loss-landscape":
+            yield from _sample_problems(
+                place, config, experiment, model["calibration"], on_loss=True
+            )
     for variant in experiment.get("variants", []):
         for sparsity in experiment["sparsities"]:
             yield from _sparsity_problems(
@@ -194,47 +185,37 @@ def _experiment_problems(place: str, config: Mapping, experiment: Mapping) -> It
             )
 
 
-def _label_problems(place: str, config: Mapping, experiment: Mapping) -> Iterator[str]:
-    for kind in ("models", "variants", "tasks"):
-        names = experiment.get(kind, [])
-        labels = [config[kind][name]["label"] for name in names]
-        labels += ["Dense"] if kind == "variants" else []
-        for label in sorted({label for label in labels if labels.count(label) > 1}):
-            yield message(
-                f"{place}: two {kind} with the label '{label}'",
-                "a label of its own for each row and column",
-                "Change one label.",
-            )
-    if experiment["kind"] == "sparsity-per-block":
-        for name in experiment["variants"]:
-            if not needs_plan(config["variants"][name]):
-                yield message(
-                    f"{place}: variant '{name}' has no allocation to draw",
-                    "variants with an allocation",
-                    "Remove it from this figure.",
-                )
-
-
 def _score_problems(
     place: str, config: Mapping, score: str | None, calibration: str
 ) -> Iterator[str]:
-    if score not in config["scores"] or calibration not in config["calibrations"]:
+    if score in config["scores"]:
+        entry = config["scores"][score]
+        on_loss = entry["estimator"] in LOSS_SCORES
+        yield from _sample_problems(
+            f"{place}: score '{score}'", config, entry, calibration, on_loss=on_loss
+        )
+
+
+def _sample_problems(
+    place: str, config: Mapping, entry: Mapping, calibration: str, *, on_loss: bool
+) -> Iterator[str]:
+    if calibration not in config["calibrations"]:
         return  # told elsewhere
-    wanted, size = (config["scores"][score][key] for key in ("samples", "batch_size"))
+    wanted, size = entry["samples"], entry["batch_size"]
     stored = config["calibrations"][calibration]["samples"]
-    contrastive = config["calibrations"][calibration]["format"] == "image-caption"
-    contrastive &= config["scores"][score]["estimator"] in LOSS_SCORES
+    paired = ("image-caption", "image-label")
+    contrastive = on_loss and config["calibrations"][calibration]["format"] in paired
     if contrastive and (size == 1 or wanted % size == 1):
         yield message(
-            f"{place}: score '{score}' has a batch of one sample ({wanted} in batches of {size})",
+            f"{place} has a batch of one sample ({wanted} in batches of {size})",
             "batches of at least two: the contrastive loss of one sample is always zero",
-            "Choose a score with another batch_size.",
+            "Choose another batch_size.",
         )
     if wanted > stored:
         yield message(
-            f"{place}: score '{score}' wants {wanted} samples of '{calibration}'",
+            f"{place} wants {wanted} samples of '{calibration}'",
             f"at most {stored}",
-            "Raise the samples of the calibration set or lower those of the score.",
+            "Raise the samples of the calibration set or lower these.",
         )
 
 

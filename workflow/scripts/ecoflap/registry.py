@@ -89,6 +89,20 @@ VIEWS = {
     "corpus-retrieval": "captions",
     "perplexity": "text",
 }
+# What tasks measure, as a reader sees it.
+METRIC_LABELS = {
+    "accuracy": "accuracy",
+    "cider": "CIDEr",
+    "spice": "SPICE",
+    "tr1": "TR@1",
+    "tr5": "TR@5",
+    "tr10": "TR@10",
+    "ir1": "IR@1",
+    "ir5": "IR@5",
+    "ir10": "IR@10",
+    "perplexity": "perplexity",
+}
+PERCENT = tuple(metric for metric in METRIC_LABELS if metric != "perplexity")  # stored as fractions
 WHOLE_MODEL = (
     "global-magnitude",
     "iterative-obd",

@@ -1,11 +1,11 @@
 """Tables: measured numbers and published ones, side by side and never mixed up."""
 
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Iterable, Mapping
 
 import pandas as pd
 
-from ecoflap import collect
+from ecoflap.published import AVERAGE, COST_UNITS
+from ecoflap.registry import METRIC_LABELS
 from ecoflap.targets import DENSE
 
 COSTS = {
@@ -14,73 +14,207 @@ COSTS = {
     "seconds": ("Seconds", 1),
     "peak_memory_mb": ("Memory (MiB)", 1),
 }
+ROW = ["model", "method", "sparsity"]
+NOT_RUN = "not run"
 LATEX = str.maketrans(
     {character: f"\\{character}" for character in "&%_#${}"}
-    | {"±": r"$\pm$", "\\": r"\textbackslash{}", "^": r"\^{}", "~": r"\~{}"}
+    | {"±": r"$\pm$", "−": "$-$", "\\": r"\textbackslash{}", "^": r"\^{}", "~": r"\~{}"}
 )
 
 
 def tidy(
-    summary: pd.DataFrame, costs: pd.DataFrame, published: pd.DataFrame | None, settings: Mapping
+    summary: pd.DataFrame, costs: pd.DataFrame, published: list[dict], settings: Mapping
 ) -> pd.DataFrame:
     """Makes the long form that the CSV holds.
 
     Args:
         summary: What `collect.over_seeds` returned.
         costs: What `collect.costs` returned.
-        published: The paper's table: method, sparsity and a column per number.
-        settings: The experiment, with labels.
+        published: What `ecoflap.published.cells` returned.
+        settings: The experiment, with labels and the tasks that each model takes.
 
     Returns:
         Columns source (measured or published), model, method, sparsity, column, value,
-        standard_error, seeds, error_over.
+        standard_error, seeds, error_over; in measured rows also published and difference, where
+        the experiment says which published number it is. A published method or column that is
+        one of ours has our name.
     """
-    labels = settings["labels"]
-    wanted = summary[summary["task"].isin(settings["tasks"])].copy()
-    wanted["column"] = [
-        _column(labels["tasks"][task], metric)
-        for task, metric in zip(wanted["task"], wanted["metric"], strict=True)
-    ]
-    parts = [wanted.drop(columns=["task", "metric"])]
-    for name, (label, factor) in COSTS.items():
-        parts.append(costs[collect.POINT].assign(column=label, value=factor * costs[name]))
-    frame = pd.concat(parts, ignore_index=True)
-    frame.insert(0, "source", "measured")
-    frame["model"] = frame["model"].map(labels["models"])
-    frame["method"] = frame["variant"].map({DENSE: "Dense", **labels["variants"]})
-    frame = frame.drop(columns="variant")
-    if published is not None:
-        long = published.melt(["method", "sparsity"], var_name="column")
-        frame = pd.concat([frame, long.assign(source="published")], ignore_index=True)
-    order = ["source", "model", "method", "sparsity", "column", "value", "standard_error", "seeds"]
-    return frame[[*order, "error_over"]]
+    frame = pd.concat(
+        [_metrics(summary, settings), _costs(costs, settings)], ignore_index=True
+    ).assign(source="measured", published=float("nan"))
+    if published:
+        others = _published(published, settings)
+        if "published_rows" in settings:
+            frame = _beside(frame.drop(columns="published"), others)
+        frame = pd.concat([frame, others], ignore_index=True)
+    frame["difference"] = frame["value"] - frame["published"]
+    order = ["source", *ROW, "column", "value", "standard_error", "seeds", "error_over"]
+    return frame[[*order, "published", "difference"]]
 
 
-def _column(task: str, metric: str) -> str:
-    return task if metric == "accuracy" else f"{task} {collect.METRIC_LABELS[metric]}"
-
-
-def wide(frame: pd.DataFrame) -> pd.DataFrame:
-    """Spreads one source of the long form: a row per model, method and sparsity, cells as text."""
-    cells = frame.assign(
-        cell=[
-            _cell(value, error)
-            for value, error in zip(frame["value"], frame["standard_error"], strict=True)
+def _metrics(summary: pd.DataFrame, settings: Mapping) -> pd.DataFrame:
+    """Returns what was evaluated, a row of the table per label, and the average of each row."""
+    taken = settings["takes"]
+    frame = summary[
+        [
+            task in taken[model]
+            for model, task in zip(summary["model"], summary["task"], strict=True)
         ]
+    ]
+    frame = _named(frame, settings)
+    frame["column"] = [
+        _column(f"{task}/{metric}", settings["labels"])
+        for task, metric in zip(frame["task"], frame["metric"], strict=True)
+    ]
+    averages = []
+    for row, part in frame.groupby(ROW, sort=False):
+        values = part.set_index(["task", "metric"])["value"].to_dict()
+        if (mean := _average(values, settings.get("average", {}))) is not None:
+            column = _column(AVERAGE, settings["labels"])
+            averages.append(dict(zip(ROW, row, strict=True)) | {"column": column, "value": mean})
+    return pd.concat([frame, pd.DataFrame(averages)], ignore_index=True)
+
+
+def _average(
+    values: Mapping[tuple[str, str], float], parts: Mapping[str, list[str]]
+) -> float | None:
+    """Returns the mean over tasks of the mean over metrics; None if one is missing."""
+    wanted = [[(task, metric) for metric in metrics] for task, metrics in parts.items()]
+    if not wanted or any(part not in values for task in wanted for part in task):
+        return None
+    means = [sum(values[part] for part in task) / len(task) for task in wanted]
+    return sum(means) / len(means)
+
+
+def _costs(costs: pd.DataFrame, settings: Mapping) -> pd.DataFrame:
+    """Returns what a row cost: of several models with one label, the mean."""
+    named = _named(costs, settings)
+    parts = [
+        named[ROW].assign(column=label, value=factor * named[name])
+        for name, (label, factor) in COSTS.items()
+    ]
+    frame = pd.concat(parts, ignore_index=True)
+    return frame.groupby([*ROW, "column"], sort=False, as_index=False)["value"].mean()
+
+
+def _named(frame: pd.DataFrame, settings: Mapping) -> pd.DataFrame:
+    """Replaces models and variants by what a reader sees."""
+    labels = settings["labels"]
+    replaced = settings.get("dense_from", {})
+    methods = [
+        f"Dense ({model})" if variant == DENSE and model in replaced else _method(variant, labels)
+        for model, variant in zip(frame["model"], frame["variant"], strict=True)
+    ]
+    models = frame["model"].map(labels["models"])
+    return frame.assign(model=models, method=methods).drop(columns="variant")
+
+
+def _method(variant: str, labels: Mapping) -> str:
+    return "Dense" if variant == DENSE else labels["variants"][variant]
+
+
+def _column(key: str, labels: Mapping) -> str:
+    """Returns the heading of task/metric, of the average or of a cost."""
+    if key == AVERAGE:
+        return "Average"
+    if key in COSTS:
+        return COSTS[key][0]
+    task, _, metric = key.partition("/")
+    label = labels["tasks"][task]
+    return label if metric == "accuracy" else f"{label} {METRIC_LABELS[metric]}"
+
+
+def _published(cells: Iterable[Mapping], settings: Mapping) -> pd.DataFrame:
+    """Names published numbers as ours where the experiment says that they are the same."""
+    labels = settings["labels"]
+    columns = {name: key for key, name in settings.get("published_columns", {}).items()}
+    methods = {name: variant for variant, name in settings.get("published_rows", {}).items()}
+    frame = pd.DataFrame(cells).assign(source="published")
+    factors = [COST_UNITS.get(columns.get(column), 1) for column in frame["column"]]
+    frame["value"] *= factors
+    frame["ours"] = frame["method"].isin(list(methods)) & frame["column"].isin(list(columns))
+    frame["column"] = [
+        _column(columns[name], labels) if name in columns else name for name in frame["column"]
+    ]
+    if methods:
+        frame["model"] = next(iter(labels["models"].values()))
+        frame["method"] = [
+            _method(methods[name], labels) if name in methods else f"{name} (published)"
+            for name in frame["method"]
+        ]
+    return frame
+
+
+def _beside(measured: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
+    """Puts published numbers beside the measured ones that they belong to."""
+    key = [*ROW, "column"]
+    same = published[published["ours"]].rename(columns={"value": "published"})
+    return measured.merge(same[[*key, "published"]], on=key, how="left", validate="one_to_one")
+
+
+def side_by_side(frame: pd.DataFrame) -> pd.DataFrame:
+    """Spreads the long form: a row per model, method and sparsity, cells as text.
+
+    A cell holds the measured number and, in brackets, the published one and the difference; one
+    that was not run says so. Published rows count only where the experiment says which are ours.
+    """
+    published = frame[frame["source"] == "published"]
+    together = pd.concat(
+        [frame[frame["source"] == "measured"], published[published["model"].notna()]]
     )
-    index = [key for key in ("model", "method", "sparsity") if cells[key].notna().any()]
-    rows = cells[index].drop_duplicates()
-    table = cells.pivot(index=index, columns="column", values="cell")
-    table = table.reindex(index=pd.MultiIndex.from_frame(rows), columns=cells["column"].unique())
-    table = table.fillna("").reset_index()
-    return table.rename(columns={"model": "Model", "method": "Method", "sparsity": "Sparsity"})
+    texts: dict[tuple, str] = {}
+    for row in together[together["value"].notna()].itertuples():
+        place = ((row.model, row.method, row.sparsity), row.column)
+        if row.source == "measured":
+            texts[place] = _cell(row.value, row.standard_error, row.column)
+            if pd.notna(row.published):
+                texts[place] += _compared(row)
+        elif place not in texts:
+            texts[place] = f"{NOT_RUN} ({_number(row.value, _digits(row.value, row.column))})"
+    rows = list(dict.fromkeys(together[ROW].itertuples(index=False, name=None)))
+    columns = list(dict.fromkeys(together["column"]))
+    costs = [label for label, _ in COSTS.values()]
+    columns.sort(key=lambda column: column in costs)  # costs come last
+    cells = [
+        [*row, *(texts.get((row, c), "" if c in costs else NOT_RUN) for c in columns)]
+        for row in rows
+    ]
+    return pd.DataFrame(cells, columns=["Model", "Method", "Sparsity", *columns])
 
 
-def _cell(value: float, error: float) -> str:
-    if pd.isna(value):
-        return ""
-    digits = 1 if abs(value) >= 1 else 2
-    return f"{value:.{digits}f}" + (f" ± {error:.{digits}f}" if pd.notna(error) else "")
+def published_alone(frame: pd.DataFrame) -> pd.DataFrame:
+    """Spreads published numbers of which the experiment does not say what they are here."""
+    part = frame[(frame["source"] == "published") & frame["model"].isna()]
+    texts = [
+        "" if pd.isna(value) else _number(value, _digits(value, column))
+        for value, column in zip(part["value"], part["column"], strict=True)
+    ]
+    index = ["method", "sparsity"]
+    table = part.assign(text=texts).pivot(index=index, columns="column", values="text")
+    rows = pd.MultiIndex.from_frame(part[index].drop_duplicates())
+    table = table.reindex(index=rows, columns=part["column"].unique()).reset_index()
+    return table.rename(columns={"method": "Method", "sparsity": "Sparsity"})
+
+
+def _digits(value: float, column: str) -> int:
+    if abs(value) < 1:
+        return 2
+    return 2 if column.endswith(METRIC_LABELS["perplexity"]) and abs(value) < 100 else 1
+
+
+def _number(value: float, digits: int) -> str:
+    return f"{value:.{digits}f}"
+
+
+def _cell(value: float, error: float, column: str) -> str:
+    digits = _digits(value, column)
+    return _number(value, digits) + (f" ± {_number(error, digits)}" if pd.notna(error) else "")
+
+
+def _compared(row) -> str:
+    digits = max(_digits(row.value, row.column), _digits(row.published, row.column))
+    difference = f"{round(row.difference, digits) + 0.0:+.{digits}f}".replace("-", "−")
+    return f" ({_number(row.published, _digits(row.published, row.column))}, {difference})"
 
 
 def note(frame: pd.DataFrame) -> str:
@@ -93,25 +227,31 @@ def note(frame: pd.DataFrame) -> str:
         if seeds > 1
         else "± standard error over the test items; one calibration seed."
     )
-    return (
+    text = (
         f"{over} Percent (CIDEr x 100), except perplexity. Removed: share of the prunable weights, "
         "and of all weights of the model. Seconds and memory: scoring and pruning together, with "
         "the weights, without loading them."
     )
+    if frame.loc[frame["source"] == "published", "model"].notna().any():
+        text += (
+            " In brackets: the published number, and measured minus published. Not run: nothing "
+            "was measured here; a number in brackets beside it is the published one."
+        )
+    return text
 
 
 def markdown(frame: pd.DataFrame, title: str) -> str:
-    """Formats the long form as Markdown: measured, then published."""
-    parts = [f"### {title}", "", "Measured by this run:", "", pipe_table(_part(frame, "measured"))]
+    """Formats the long form as Markdown."""
+    parts = [f"### {title}", "", "Measured by this run:", "", pipe_table(side_by_side(frame))]
     parts += ["", note(frame)]
-    if (frame["source"] == "published").any():
+    if _has_others(frame):
         parts += ["", "Published by the paper (other models, data and hardware; not measured):", ""]
-        parts += [pipe_table(_part(frame, "published"))]
+        parts += [pipe_table(published_alone(frame))]
     return "\n".join(parts) + "\n"
 
 
-def _part(frame: pd.DataFrame, source: str) -> pd.DataFrame:
-    return wide(frame[frame["source"] == source])
+def _has_others(frame: pd.DataFrame) -> bool:
+    return ((frame["source"] == "published") & frame["model"].isna()).any()
 
 
 def pipe_table(table: pd.DataFrame) -> str:
@@ -122,26 +262,22 @@ def pipe_table(table: pd.DataFrame) -> str:
 
 
 def latex(frame: pd.DataFrame, title: str) -> str:
-    """Formats the long form as two LaTeX tables (booktabs): measured, then published."""
-    parts = []
-    for source in frame["source"].unique():
-        table = _part(frame, source).map(_escape)
-        table.columns = [_escape(name) for name in table.columns]
-        caption = note(frame) if source == "measured" else "Not measured."
-        parts.append(
-            table.to_latex(
-                index=False,
-                column_format="l" * 2 + "r" * (len(table.columns) - 2),
-                caption=_escape(f"{title}, {source}. {caption}"),
-            )
-        )
+    """Formats the long form as a LaTeX table (booktabs), published numbers alone as a second."""
+    parts = [_booktabs(side_by_side(frame), f"{title}, measured. {note(frame)}")]
+    if _has_others(frame):
+        parts.append(_booktabs(published_alone(frame), f"{title}, published. Not measured."))
     return "\n".join(parts)
+
+
+def _booktabs(table: pd.DataFrame, caption: str) -> str:
+    texts = sum(name in ("Model", "Method") for name in table.columns)
+    table = table.map(_escape).rename(columns=_escape)
+    return table.to_latex(
+        index=False,
+        column_format="l" * texts + "r" * (len(table.columns) - texts),
+        caption=_escape(caption),
+    )
 
 
 def _escape(text: object) -> str:
     return str(text).translate(LATEX)
-
-
-def read_published(path: str | Path) -> pd.DataFrame:
-    """Reads the paper's numbers; lines that start with # say where they come from."""
-    return pd.read_csv(path, comment="#", dtype={"sparsity": str})

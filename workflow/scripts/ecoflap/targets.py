@@ -4,11 +4,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from ecoflap.allocation import default_max_sparsity
-from ecoflap.registry import WHOLE_MODEL
+from ecoflap.registry import FAMILIES, WHOLE_MODEL
 
 DENSE = "dense"
 DENSE_SPARSITY = "0.0"
-FIGURES = ("tradeoff", "sparsity-per-block", "score-scatter")
+FIGURES = ("tradeoff", "ablation", "sparsity-per-block", "score-scatter", "loss-landscape")
+EVALUATED = ("table", "tradeoff", "ablation")  # what is made of pruned models; the others are not
 
 DATASET = "results/datasets/{name}/{split}/{view}.json"
 SAMPLES = "results/calibration/{model}/{calibration}/seed{seed}/samples.safetensors"
@@ -18,6 +19,7 @@ PLAN = "results/allocations/{model}/{variant}/seed{seed}/{sparsity}.json"
 MARGINS = "results/allocations/{model}/{variant}/seed{seed}/{sparsity}.margins.json"
 CHANGES = "results/pruned/{model}/{variant}/seed{seed}/{sparsity}/changes.safetensors"
 PRUNE_COST = "results/pruned/{model}/{variant}/seed{seed}/{sparsity}/cost.json"
+LANDSCAPE = "results/landscapes/{landscape}.parquet"
 METRICS = "results/evaluation/{model}/{variant}/seed{seed}/{sparsity}/{suite}/metrics.json"
 
 
@@ -74,6 +76,33 @@ def points(config: Mapping, experiment: str) -> list[Point]:
     return found
 
 
+def takes(config: Mapping, experiment: str, model: str) -> list[str]:
+    """Returns the tasks of an experiment that a model takes: what suits its family or is its own."""
+    entry = config["models"][model]
+    return [
+        task
+        for task in config["experiments"][experiment].get("tasks", [])
+        if config["tasks"][task]["kind"] in FAMILIES[entry["family"]].tasks
+        and task in entry.get("tasks", [task])
+    ]
+
+
+def dense_models(config: Mapping, experiment: str) -> list[str]:
+    """Returns the models whose dense numbers an experiment shows."""
+    entry = config["experiments"][experiment]
+    return list(dict.fromkeys([*entry["models"], *entry.get("dense_from", {}).values()]))
+
+
+def changed_points(config: Mapping, experiment: str) -> list[Point]:
+    """Lists what is scored and pruned for an experiment.
+
+    A model with the vision tower of another is evaluated with what that other one lost.
+    """
+    found = points(config, experiment)
+    sources = (config["models"][point.model].get("vision_from", point.model) for point in found)
+    return list(dict.fromkeys(p._replace(model=m) for p, m in zip(found, sources, strict=True)))
+
+
 def suites_of(config: Mapping, tasks: list[str]) -> list[str]:
     """Returns the suites that hold some tasks; a task in no suite is its own."""
     holder = {task: name for name, members in config["suites"].items() for task in members}
@@ -110,50 +139,68 @@ def located(config: Mapping, dataset: Mapping) -> dict:
 
 def plans(config: Mapping, experiment: str) -> Iterator[str]:
     """Yields the allocations of an experiment."""
-    for point in points(config, experiment):
+    for point in changed_points(config, experiment):
         if needs_plan(config["variants"][point.variant]):
             yield PLAN.format(**point._asdict())
 
 
 def pruned(config: Mapping, experiment: str, template: str = CHANGES) -> Iterator[str]:
     """Yields a file of each pruned model of an experiment."""
-    for point in points(config, experiment):
+    for point in changed_points(config, experiment):
         yield template.format(**point._asdict())
 
 
 def margins(config: Mapping, experiment: str) -> Iterator[str]:
     """Yields the choices of p_max that an experiment's variants rest on."""
-    for point in points(config, experiment):
+    for point in changed_points(config, experiment):
         if is_auto(config["variants"][point.variant]):
             yield MARGINS.format(**point._asdict())
 
 
 def metrics(config: Mapping, experiment: str) -> Iterator[str]:
     """Yields the metrics of an experiment, the dense models first."""
-    entry = config["experiments"][experiment]
-    dense = [Point(model, DENSE, config["seeds"][0], DENSE_SPARSITY) for model in entry["models"]]
-    for suite in suites_of(config, entry.get("tasks", [])):
-        for point in dense + points(config, experiment):
+    dense = [
+        Point(model, DENSE, config["seeds"][0], DENSE_SPARSITY)
+        for model in dense_models(config, experiment)
+    ]
+    for point in dense + points(config, experiment):
+        for suite in suites_of(config, takes(config, experiment, point.model)):
             yield METRICS.format(**point._asdict(), suite=suite)
 
 
 def samples(config: Mapping, experiment: str) -> Iterator[str]:
     """Yields the calibration samples that an experiment reads."""
-    for point in points(config, experiment):
+    entry = config["experiments"][experiment]
+    for point in changed_points(config, experiment):
         variant = config["variants"][point.variant]
-        if needs_samples(variant) or "score" in variant:
+        pruned = entry["kind"] in EVALUATED and needs_samples(variant)
+        if pruned or is_auto(variant) or "score" in variant:
             calibration = calibration_of(config, point.model, point.variant)
             yield SAMPLES.format(**point._asdict(), calibration=calibration)
-    entry = config["experiments"][experiment]
+    if entry["kind"] == "loss-landscape":
+        yield landscape_samples(config, experiment)
     for model in entry["models"] if "scores" in entry else []:
         for seed in config["seeds"]:
             calibration = config["models"][model]["calibration"]
             yield SAMPLES.format(model=model, calibration=calibration, seed=seed)
 
 
+def landscape_samples(config: Mapping, experiment: str) -> str:
+    """Returns the calibration samples whose loss a landscape shows: the first seed's."""
+    (model,) = config["experiments"][experiment]["models"]
+    calibration = config["models"][model]["calibration"]
+    return SAMPLES.format(model=model, calibration=calibration, seed=config["seeds"][0])
+
+
+def landscapes(config: Mapping, experiment: str) -> Iterator[str]:
+    """Yields the loss landscape of an experiment."""
+    if config["experiments"][experiment]["kind"] == "loss-landscape":
+        yield LANDSCAPE.format(landscape=experiment)
+
+
 def scores(config: Mapping, experiment: str, template: str = SCORES) -> Iterator[str]:
     """Yields a file of each score that an experiment or one of its variants reads."""
-    for point in points(config, experiment):
+    for point in changed_points(config, experiment):
         if score := config["variants"][point.variant].get("score"):
             calibration = calibration_of(config, point.model, point.variant)
             yield template.format(**point._asdict(), calibration=calibration, score=score)
@@ -167,7 +214,13 @@ def scores(config: Mapping, experiment: str, template: str = SCORES) -> Iterator
 
 def figure_inputs(config: Mapping, experiment: str) -> Iterator[str]:
     """Yields what a figure is drawn from."""
-    sources = {"tradeoff": metrics, "sparsity-per-block": plans, "score-scatter": scores}
+    sources = {
+        "tradeoff": metrics,
+        "ablation": metrics,
+        "sparsity-per-block": plans,
+        "score-scatter": scores,
+        "loss-landscape": landscapes,
+    }
     return sources[config["experiments"][experiment]["kind"]](config, experiment)
 
 
@@ -193,7 +246,34 @@ def collect(config: Mapping, function: Callable[..., Iterator[str]], *arguments:
 def labels(config: Mapping, experiment: str) -> dict[str, dict[str, str]]:
     """Returns the names that a reader sees, for what an experiment shows."""
     entry = config["experiments"][experiment]
-    return {
-        kind: {name: config[kind][name]["label"] for name in entry.get(kind, [])}
-        for kind in ("models", "variants", "tasks")
+    columns = [key.partition("/")[0] for key in entry.get("published_columns", {})]
+    shown = {
+        "models": dense_models(config, experiment),
+        "variants": [*entry.get("variants", []), *entry.get("published_rows", {})],
+        "tasks": [*entry.get("tasks", []), *columns],
     }
+    return {
+        kind: {name: config[kind][name]["label"] for name in names if name in config[kind]}
+        for kind, names in shown.items()
+    }
+
+
+def jobs(config: Mapping, experiment: str) -> dict[str, int]:
+    """Counts the jobs of each rule that an experiment needs when nothing has been made."""
+    entry = config["experiments"][experiment]
+    pruned_too = [("prune_model", pruned)] if entry["kind"] in EVALUATED else []
+    models = {*dense_models(config, experiment)}
+    models |= {point.model for point in changed_points(config, experiment)}
+    counts = {"prepare_model": len(models)}
+    for rule, function in (
+        ("extract_calibration", samples),
+        ("compute_scores", scores),
+        ("choose_max_sparsity", margins),
+        ("allocate_sparsity", plans),
+        *pruned_too,
+        ("evaluate_model", metrics),
+        ("loss_landscape", landscapes),
+    ):
+        counts[rule] = len(set(function(config, experiment)))
+    counts["make_table" if entry["kind"] == "table" else "plot_figure"] = 1
+    return {rule: count for rule, count in counts.items() if count}

@@ -1,0 +1,27 @@
+rule loss_landscape:
+    input:
+        model=landscape_folder,
+        samples=landscape_samples,
+    output:
+        landscape="results/landscapes/{landscape}.parquet",
+    log:
+        "results/logs/loss_landscape/{landscape}.log",
+    benchmark:
+        "results/benchmarks/loss_landscape/{landscape}.tsv"
+    conda:
+        "../../envs/pipeline.yaml"
+    threads: 1
+    resources:
+        gpu=GPUS,
+        mem_mb=8000,
+        runtime=480,
+    params:
+        settings=landscape_settings,
+        loading=landscape_loading,
+        seed=config["seeds"][0],
+        device=config["device"],
+        code=landscape_code,
+    message:
+        "Walking the loss landscape {wildcards.landscape}"
+    script:
+        "../scripts/loss_landscape.py"
