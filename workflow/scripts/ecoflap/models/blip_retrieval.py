@@ -1,5 +1,7 @@
 """BLIP for image-text retrieval: vision tower and text encoder."""
 
+from collections.abc import Sequence
+
 import torch
 from torch.nn import functional
 
@@ -11,12 +13,15 @@ class Adapter(Matching):
 
     text_limit = 35
 
+    def pair_tokens(self, texts: Sequence[str]) -> dict[str, torch.Tensor]:
+        """Starts texts that are read together with a picture as published."""
+        tokens = super().pair_tokens(texts)
+        return {**tokens, "input_ids": self.for_encoder(tokens["input_ids"])}
+
     def match_logits(self, states: torch.Tensor, tokens: Tokens) -> torch.Tensor:
         """Returns the ITM logits from the first token of a text that looks at its picture."""
         joined = self.module.text_encoder(
-            input_ids=self.for_encoder(tokens["input_ids"]),
-            attention_mask=tokens["attention_mask"],
-            encoder_hidden_states=states,
+            **tokens, encoder_hidden_states=states
         ).last_hidden_state
         return self.module.itm_head(joined[:, 0])
 

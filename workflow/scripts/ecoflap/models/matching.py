@@ -18,7 +18,7 @@ Tokens = Mapping[str, torch.Tensor]  # input_ids and attention_mask [n, tokens]
 class Matching(Blip):
     """Compares pictures with texts: with embeddings (ITC), and pair by pair (ITM).
 
-    Subclasses compute the four parts below; all take and return tensors on the device.
+    Subclasses compute the parts below; all take and return tensors on the device.
     """
 
     text_limit: ClassVar[int]  # tokens of a caption, as published
@@ -39,14 +39,18 @@ class Matching(Blip):
         """Returns an embedding of length 1 of each text, [n, width]."""
         raise NotImplementedError
 
+    def pair_tokens(self, texts: Sequence[str]) -> dict[str, torch.Tensor]:
+        """Returns the tokens of texts that are read together with a picture."""
+        return self.tokens(texts, limit=self.text_limit)
+
     def encode(self, examples: Sequence[Mapping]) -> dict[str, torch.Tensor]:
         """Encodes examples with ``image`` and ``caption``.
 
         Returns:
             pixel_values [n, 3, height, width], input_ids and attention_mask [n, tokens].
         """
-        captions = self.tokens([e["caption"] for e in examples], limit=self.text_limit)
-        return {**self.pixels([e["image"] for e in examples]), **captions}
+        pixels = self.pixels([e["image"] for e in examples])
+        return {**pixels, **self.pair_tokens([e["caption"] for e in examples])}
 
     def loss(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """Returns the cross-entropy of the ITM logits, a scalar; the classes have no loss.
@@ -91,11 +95,11 @@ class Matching(Blip):
             float32 [n_images, n_texts]: cosines, the largest one where a picture has several
             embeddings.
         """
-        captions = [
-            self.text_features(self._on_device(texts[start : start + CHUNK]))
-            for start in range(0, len(texts), CHUNK)
-        ]
-        embedded = torch.cat(captions).float()
+        captions = []
+        for start in range(0, len(texts), CHUNK):
+            tokens = self.tokens(texts[start : start + CHUNK], limit=self.text_limit)
+            captions.append(self.text_features(self.to_device(tokens)).float())
+        embedded = torch.cat(captions)
         rows = []
         for start in range(0, len(images), CHUNK):
             pictures = [opened(image) for image in images[start : start + CHUNK]]
@@ -110,16 +114,13 @@ class Matching(Blip):
         for start in range(0, len(texts), CHUNK):
             unique, rows = distinct(images[start : start + CHUNK])
             states = self._states([opened(image) for image in unique])[rows.to(self.device)]
-            tokens = self._on_device(texts[start : start + CHUNK])
+            tokens = self.to_device(self.pair_tokens(texts[start : start + CHUNK]))
             logits = self.match_logits(states, tokens)
             values += logits.float().softmax(-1)[:, 1].tolist()
         return values
 
     def _states(self, pictures: Sequence) -> torch.Tensor:
         return self.image_states(self.to_device(self.pixels(pictures))["pixel_values"])
-
-    def _on_device(self, texts: Sequence[str]) -> dict[str, torch.Tensor]:
-        return self.to_device(self.tokens(texts, limit=self.text_limit))
 
 
 def _with_next(rows: torch.Tensor) -> torch.Tensor:
