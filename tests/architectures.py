@@ -8,9 +8,8 @@ from dataclasses import dataclass
 
 import torch
 import transformers
-from ecoflap.models import generic
+from ecoflap.models import blip2_matching, blip_retrieval, generic
 from tiny import randomize
-from torch.nn import functional
 
 VOCABULARY = 40
 IMAGE, VIDEO, VISION_START, VISION_END = 39, 38, 37, 36
@@ -73,6 +72,7 @@ class Architecture:
             are real (``labels``: those that are not -100; None: all are). The first match counts;
             other matrices of the language tower take ``attention_mask``, of the vision tower None.
         adapter: Wraps the model.
+        pairs: Whether its loss reads each text twice: with its picture, then with the one before.
     """
 
     build: Callable[[], transformers.PreTrainedModel]
@@ -80,6 +80,7 @@ class Architecture:
     blocks: dict[str, int]
     real: dict[str, str | None]
     adapter: type = generic.Adapter
+    pairs: bool = False
 
     def model(self) -> generic.Adapter:
         """Returns the wrapped model with seeded random weights."""
@@ -208,22 +209,10 @@ def tiles_batch(generator):
     }
 
 
-class Matcher(generic.Adapter):
-    """BLIP-2's image-text matching returns no loss: cross-entropy on the logits of its head."""
-
-    def loss(self, batch):
-        """Takes every pair as a match."""
-        logits = self.module(**batch, use_image_text_matching_head=True).logits_per_image
-        return functional.cross_entropy(logits, torch.ones(len(logits), dtype=torch.long))
-
-
-def matching_batch(generator):
-    return {**tokens(generator, images=4), "pixel_values": pixels(generator)}
-
-
-def blip(name: str):
+def blip(name: str, **settings):
     def build():
         text = {**TEXT, "encoder_hidden_size": 16, "projection_dim": 16, "sep_token_id": 1}
+        text |= settings
         config = transformers.BlipConfig(
             text_config=text, vision_config=VISION, projection_dim=16, image_text_hidden_size=16
         )
@@ -338,6 +327,14 @@ ARCHITECTURES = {
     "blip-captioning": Architecture(
         blip("BlipForConditionalGeneration"), caption_batch, BOTH, BLIP_IMAGE
     ),
+    "blip-retrieval": Architecture(
+        blip("BlipForImageTextRetrieval"),
+        pair_batch,
+        BOTH,
+        BLIP_IMAGE,
+        blip_retrieval.Adapter,
+        pairs=True,
+    ),
     "blip2-t5": Architecture(
         blip2("Blip2ForConditionalGeneration", transformers.T5Config(**T5)),
         blip2_t5_batch,
@@ -348,7 +345,12 @@ ARCHITECTURES = {
         blip2("Blip2ForConditionalGeneration", OPT), prompt_batch(4), BOTH, {}
     ),
     "blip2-matching": Architecture(
-        blip2("Blip2ForImageTextRetrieval", OPT), matching_batch, {"vision": 3}, {}, Matcher
+        blip2("Blip2ForImageTextRetrieval", OPT),
+        pair_batch,
+        {"vision": 3},
+        {},
+        blip2_matching.Adapter,
+        pairs=True,
     ),
     "llava": Architecture(
         vision_language(

@@ -34,7 +34,8 @@ def real_tokens(architecture, matrix, batch):
             break
     if key not in batch:
         return None
-    return batch[key] != -100 if key == "labels" else batch[key].bool()
+    real = batch[key] != -100 if key == "labels" else batch[key].bool()
+    return torch.cat([real, real.roll(-1, 0)]) if architecture.pairs else real
 
 
 def hooked_squares(architecture, model, batches):

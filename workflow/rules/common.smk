@@ -109,6 +109,19 @@ def model_files(wildcards):
     return sorted(map(str, Path(folder).glob("*.*"))) if folder else []
 
 
+def vision_donor(wildcards):
+    """The model whose vision tower this one has."""
+    donor = config["models"][wildcards.model].get("vision_from")
+    return f"results/models/{donor}" if donor else []
+
+
+def changed(wildcards):
+    """Wildcards with the model that was pruned."""
+    values = dict(wildcards.items())
+    donor = config["models"][wildcards.model].get("vision_from", wildcards.model)
+    return {**values, "model": donor}
+
+
 def prepare_settings(wildcards):
     entry = config["models"][wildcards.model]
     return {key: entry[key] for key in ("source", "family", "blocks") if key in entry}
@@ -217,7 +230,12 @@ def evaluation_changes(wildcards):
             f"sparsity {wildcards.sparsity} of the variant {wildcards.variant}. Allowed: "
             f"{targets.DENSE_SPARSITY} for {targets.DENSE}, above it for others. Correct the path."
         )
-    return [] if dense else targets.CHANGES
+    return [] if dense else targets.CHANGES.format(**changed(wildcards))
+
+
+def evaluation_donor(wildcards):
+    """The dense model that was pruned, where it is another one."""
+    return vision_donor(wildcards) if wildcards.variant != targets.DENSE else []
 
 
 def evaluation_tasks(wildcards):

@@ -2,6 +2,7 @@ rule evaluate_model:
     input:
         model="results/models/{model}",
         changes=evaluation_changes,
+        donor=evaluation_donor,
         datasets=evaluation_reports,
     output:
         predictions="results/evaluation/{model}/{variant}/seed{seed}/{sparsity}/{suite}/predictions.parquet",

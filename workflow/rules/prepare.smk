@@ -1,6 +1,7 @@
 rule prepare_model:
     input:
         files=model_files,
+        donor=vision_donor,
     output:
         model=directory("results/models/{model}"),
     log:

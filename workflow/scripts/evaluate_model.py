@@ -16,7 +16,13 @@ model = models.load(
     blocks=snakemake.params.blocks,
 )
 if files.get("changes"):
-    pruning.apply_changes(model, files.changes, artifacts.file_hash(files.model))
+    donor = files.get("donor")
+    pruning.apply_changes(
+        model,
+        files.changes,
+        artifacts.file_hash(donor or files.model),
+        towers=["vision"] if donor else None,
+    )
 head = artifacts.header(
     "predictions",
     rule=snakemake.rule,

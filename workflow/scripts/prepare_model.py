@@ -6,7 +6,7 @@ Output: a folder with the checkpoint, its processor and manifest.json (hash of e
 from pathlib import Path
 
 from ecoflap import artifacts, models, runtime, scores
-from ecoflap.models import sources
+from ecoflap.models import sources, towers
 
 log = runtime.start_job(snakemake.log[0], snakemake.threads)
 folder = Path(snakemake.output.model)
@@ -15,8 +15,19 @@ settings = snakemake.params.settings
 folder.mkdir(parents=True, exist_ok=True)
 sources.fetch(settings["source"], folder)
 model = models.load(folder, device="cpu", family=settings["family"], blocks=settings.get("blocks"))
+if snakemake.input.get("donor"):
+    donor = models.load(artifacts.checked(snakemake.input.donor), device="cpu")
+    towers.put_vision_tower(model, donor)
+if snakemake.input.get("donor") or sources.is_pickled(folder):
+    sources.rewrite(model, folder)
 matrices = scores.matrix_table(model)
 log.info("%s: %d prunable matrices, %d weights", folder, len(matrices), matrices.n_weights.sum())
 
-head = artifacts.header("model", rule=snakemake.rule, code=snakemake.params.code, config=settings)
+head = artifacts.header(
+    "model",
+    rule=snakemake.rule,
+    code=snakemake.params.code,
+    config=settings,
+    inputs=artifacts.input_hashes({"donor": snakemake.input.get("donor")}),
+)
 artifacts.write_manifest(folder, head, matrices.to_dict("records"))

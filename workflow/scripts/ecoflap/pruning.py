@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -220,13 +220,16 @@ def save_changes(model: Model, path: str | Path, head: Mapping, *, updates_weigh
     artifacts.write_tensors(path, changes, head)
 
 
-def apply_changes(model: Model, path: str | Path, dense: str) -> None:
+def apply_changes(
+    model: Model, path: str | Path, dense: str, *, towers: Collection[str] | None = None
+) -> None:
     """Applies what `save_changes` stored to a freshly loaded dense model.
 
     Args:
         model: The dense model.
         path: The stored changes.
-        dense: Hash of the manifest of the dense checkpoint that was loaded.
+        dense: Hash of the manifest of the dense checkpoint that was pruned.
+        towers: Apply those of these towers only; all by default.
 
     Raises:
         ArtifactError: if the changes belong to another checkpoint or do not fit.
@@ -241,6 +244,8 @@ def apply_changes(model: Model, path: str | Path, dense: str) -> None:
             )
         )
     for matrix in model.matrices():
+        if towers is not None and matrix.tower not in towers:
+            continue
         weight = matrix.module.weight
         with torch.no_grad():
             if f"{matrix.name}.mask" in changes:

@@ -31,6 +31,7 @@ def reference_problems(config: Mapping) -> Iterator[str]:
         if model["family"] not in FAMILIES:
             yield f"models.{name}: " + unknown("model family", model["family"], FAMILIES)
             return
+        yield from _donor_problems(f"models.{name}", config, model)
         folder = model["source"].get("folder")
         if folder is not None and not Path(folder, "config.json").is_file():
             yield message(
@@ -69,6 +70,20 @@ def reference_problems(config: Mapping) -> Iterator[str]:
             )
     for name, experiment in config["experiments"].items():
         yield from _experiment_problems(f"experiments.{name}", config, experiment)
+
+
+def _donor_problems(place: str, config: Mapping, model: Mapping) -> Iterator[str]:
+    donor = model.get("vision_from")
+    if donor is None:
+        return
+    if donor not in config["models"]:
+        yield f"{place}.vision_from: " + unknown("model", donor, config["models"])
+    elif "vision_from" in config["models"][donor]:
+        yield message(
+            f"{place}.vision_from: '{donor}' has its vision tower from elsewhere itself",
+            "a model with a tower of its own",
+            f"Name {config['models'][donor]['vision_from']}.",
+        )
 
 
 def _missing(place: str, kind: str, names: Iterable[str], known: Collection[str]) -> Iterator[str]:

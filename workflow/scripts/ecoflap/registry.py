@@ -146,9 +146,30 @@ LAYOUTS = Registry(
         "hub",
     ),
 )
-ADAPTERS = Registry("model family", "ecoflap.models", ("blip2", "clip", "causal-lm", "generic"))
+ADAPTERS = Registry(
+    "model family",
+    "ecoflap.models",
+    (
+        "blip2",
+        "blip2-matching",
+        "blip-vqa",
+        "blip-captioning",
+        "blip-retrieval",
+        "image-text",
+        "clip",
+        "seq2seq",
+        "causal-lm",
+        "generic",
+    ),
+)
 FAMILIES = {
-    "blip2": Family(("prefix-target",), ("vqa", "captioning", "retrieval")),
-    "clip": Family(("image-caption",), ("classification",)),
-    "causal-lm": Family(("text-windows",), ("perplexity",)),
+    "blip2": Family(("prefix-target", "question-answer"), ("vqa", "captioning", "retrieval")),
+    "blip2-matching": Family(("image-caption",), ("corpus-retrieval",)),
+    "blip-vqa": Family(("question-answer",), ("vqa",)),
+    "blip-captioning": Family(("image-caption",), ("captioning",)),
+    "blip-retrieval": Family(("image-caption",), ("corpus-retrieval",)),
+    "image-text": Family(("prefix-target", "question-answer"), ("vqa", "captioning", "retrieval")),
+    "clip": Family(("image-caption", "image-label"), ("classification",)),
+    "seq2seq": Family(("text-prefix-target",), ("multiple-choice",)),
+    "causal-lm": Family(("text-windows",), ("perplexity", "multiple-choice")),
 }

@@ -12,17 +12,34 @@ if TYPE_CHECKING:
     from ecoflap.models.base import BlockNames, Model
 
 DTYPES = ("float32", "bfloat16", "float16")
+FAMILY_OF_CLASS = {
+    "CLIPModel": "clip",
+    "T5ForConditionalGeneration": "seq2seq",
+    "BlipForQuestionAnswering": "blip-vqa",
+    "BlipForConditionalGeneration": "blip-captioning",
+    "BlipForImageTextRetrieval": "blip-retrieval",
+    "Blip2ForImageTextRetrieval": "blip2-matching",
+}
 
 
 def family_of(config: "PreTrainedConfig") -> str:
     """Returns the family of a Hugging Face config: ``generic`` if none of its own fits."""
+    from transformers.models.auto.modeling_auto import (
+        MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES as IMAGE_TEXT,
+    )
+
     architecture = next(iter(config.architectures or []), "")
-    if architecture == "CLIPModel":
-        return "clip"
-    if architecture == "Blip2ForConditionalGeneration" and config.text_config.is_encoder_decoder:
+    if architecture in FAMILY_OF_CLASS:
+        return FAMILY_OF_CLASS[architecture]
+    text = config.get_text_config()
+    encodes_text = config.is_encoder_decoder or getattr(text, "is_encoder_decoder", False)
+    if architecture == "Blip2ForConditionalGeneration" and encodes_text:
         return "blip2"
-    if architecture.endswith("ForCausalLM") and config.get_text_config() is config:
+    sees = text is not config or hasattr(config, "vision_config")
+    if architecture.endswith("ForCausalLM") and not sees:
         return "causal-lm"
+    if architecture in IMAGE_TEXT.values() and not encodes_text:
+        return "image-text"
     return "generic"
 
 

@@ -7,6 +7,7 @@ from transformers import AutoProcessor, Blip2ForConditionalGeneration
 
 from ecoflap.models.base import IGNORED, BlockNames, Model
 from ecoflap.models.generation import beam_search
+from ecoflap.models.images import distinct
 from ecoflap.models.loading import Loader
 
 
@@ -31,15 +32,10 @@ class Adapter(Model):
         return batch
 
     def _inputs(self, images: Sequence, prompts: Sequence[str]) -> dict[str, torch.Tensor]:
-        unique = {id(image): image for image in images}  # each picture is prepared once
+        unique, rows = distinct(images)
         encoded = self.processor(
-            images=list(unique.values()),
-            text=list(prompts),
-            padding=True,
-            return_tensors="pt",
+            images=unique, text=list(prompts), padding=True, return_tensors="pt"
         )
-        position = {key: row for row, key in enumerate(unique)}
-        rows = torch.tensor([position[id(image)] for image in images])
         return {**encoded, "pixel_values": encoded["pixel_values"][rows]}
 
     def _labels(self, targets: Sequence[str]) -> torch.Tensor:

@@ -6,14 +6,14 @@ import torch
 from PIL import Image
 from transformers import AutoProcessor, CLIPModel
 
-from ecoflap.models.base import BlockNames
+from ecoflap.models.base import BlockNames, Model
 from ecoflap.models.contrastive import Contrastive, unit
 from ecoflap.models.loading import Loader
 
 TEXT = {"padding": True, "truncation": True, "return_tensors": "pt"}
 
 
-class Adapter(Contrastive):
+class Adapter(Contrastive, Model):
     """CLIP; Wanda compares rows in both towers, as published."""
 
     row_towers = ("vision", "language")

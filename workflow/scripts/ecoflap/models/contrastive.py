@@ -1,17 +1,15 @@
 """Models that compare pictures with texts."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from PIL import Image
 
 from ecoflap.data.pictures import Picture, opened
-from ecoflap.models.base import Model
-
-CHUNK = 64  # pictures or texts that are encoded at once
+from ecoflap.models.images import CHUNK
 
 
-class Contrastive(Model):
+class Contrastive:
     """Encodes pictures and texts apart, so that each is encoded once however many are compared."""
 
     def encode_images(self, images: Sequence[Image.Image]) -> torch.Tensor:
@@ -43,14 +41,9 @@ class Contrastive(Model):
         return self.compare(self.image_features(images), self.text_features(texts))
 
 
-def chunks(items: Sequence, size: int = CHUNK) -> Iterator[Sequence]:
-    """Cuts a sequence into parts of a size; the last may be smaller."""
-    for start in range(0, len(items), size):
-        yield items[start : start + size]
-
-
 def _in_chunks(function: Callable[[Sequence], torch.Tensor], items: Sequence) -> torch.Tensor:
-    return torch.cat([function(part).float().cpu() for part in chunks(items)])
+    parts = (items[start : start + CHUNK] for start in range(0, len(items), CHUNK))
+    return torch.cat([function(part).float().cpu() for part in parts])
 
 
 def unit(features: torch.Tensor) -> torch.Tensor:

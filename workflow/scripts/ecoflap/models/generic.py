@@ -1,6 +1,7 @@
 """Any model of transformers, loaded as the class that its checkpoint names."""
 
 import logging
+from typing import Any
 
 import transformers
 from transformers import AutoConfig, AutoProcessor, AutoTokenizer, PreTrainedModel
@@ -27,6 +28,22 @@ class Adapter(Model):
         config = AutoConfig.from_pretrained(loader.path, trust_remote_code=False)
         module = loader.module(_class_of(config, loader.path), blocks)
         return cls(module, _processor(loader.path), blocks)
+
+    def needed_processor(self) -> Any:
+        """Returns the processor or tokenizer, which makes batches from examples.
+
+        Raises:
+            ModelError: if the checkpoint came without one.
+        """
+        if self.processor is None:
+            raise ModelError(
+                message(
+                    f"{type(self.module).__name__} was loaded without a processor",
+                    "processor and tokenizer files beside the weights",
+                    "Save the model's processor into the same folder, or pass batches of tensors.",
+                )
+            )
+        return self.processor
 
 
 def _class_of(config: transformers.PreTrainedConfig, path: str) -> type[PreTrainedModel]:

