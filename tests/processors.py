@@ -43,7 +43,9 @@ def tokenizer(*, around: str = "", **settings):
         settings: Of PreTrainedTokenizerFast.
     """
     vocabulary = SPECIAL | {word: place for place, word in enumerate(WORDS, start=3)}
-    vocabulary |= {f"<free-{i}>": i for i in range(architectures.VOCABULARY) if i not in vocabulary.values()}
+    vocabulary |= {
+        f"<free-{i}>": i for i in range(architectures.VOCABULARY) if i not in vocabulary.values()
+    }
     made = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
     made.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     templates = {
@@ -90,8 +92,11 @@ def pictures_only(name: str) -> type:
 
 def qwen(name: str):
     pictures = transformers.Qwen2VLImageProcessorPil(
-        patch_size=4, merge_size=2, temporal_patch_size=2,
-        size={"shortest_edge": 64, "longest_edge": 256}, **LEVELS,
+        patch_size=4,
+        merge_size=2,
+        temporal_patch_size=2,
+        size={"shortest_edge": 64, "longest_edge": 256},
+        **LEVELS,
     )
     made = tokenizer()
     made.image_token, made.image_token_id = "<image>", architectures.IMAGE
@@ -101,8 +106,10 @@ def qwen(name: str):
 
 def idefics3(splits: bool = False):
     pictures = transformers.Idefics3ImageProcessorPil(
-        size={"longest_edge": 32 if splits else 16}, max_image_size={"longest_edge": 16},
-        do_image_splitting=splits, **LEVELS,
+        size={"longest_edge": 32 if splits else 16},
+        max_image_size={"longest_edge": 16},
+        do_image_splitting=splits,
+        **LEVELS,
     )
     return transformers.Idefics3Processor(pictures, tokenizer(around="bos"), image_seq_len=4)
 
@@ -111,13 +118,18 @@ def smolvlm():
     """Its processor needs num2words, for videos alone; nothing calls what stands in for it here."""
     processing_smolvlm.num2words = str
     pictures = transformers.SmolVLMImageProcessorPil(
-        size={"longest_edge": 16}, max_image_size={"longest_edge": 16},
-        do_image_splitting=False, **LEVELS,
+        size={"longest_edge": 16},
+        max_image_size={"longest_edge": 16},
+        do_image_splitting=False,
+        **LEVELS,
     )
     chat = CHAT.replace("PICTURE", "<image> ")
     videos = SimpleNamespace(num_frames=1, fps=1, model_input_names=[])
     return pictures_only("SmolVLMProcessor")(
-        pictures, tokenizer(), videos, image_seq_len=4,
+        pictures,
+        tokenizer(),
+        videos,
+        image_seq_len=4,
         chat_template=chat,
     )
 

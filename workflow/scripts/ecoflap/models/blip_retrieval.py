@@ -20,9 +20,7 @@ class Adapter(Matching):
 
     def match_logits(self, states: torch.Tensor, tokens: Tokens) -> torch.Tensor:
         """Returns the ITM logits from the first token of a text that looks at its picture."""
-        joined = self.module.text_encoder(
-            **tokens, encoder_hidden_states=states
-        ).last_hidden_state
+        joined = self.module.text_encoder(**tokens, encoder_hidden_states=states).last_hidden_state
         return self.module.itm_head(joined[:, 0])
 
     def image_features(self, states: torch.Tensor) -> torch.Tensor:
