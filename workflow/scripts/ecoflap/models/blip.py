@@ -6,16 +6,31 @@ both, one after the other, behind what the tokenizer's files name.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
+from torch import nn
 
 from ecoflap.models import generic
-from ecoflap.models.base import IGNORED
+from ecoflap.models.base import IGNORED, BlockNames
 from ecoflap.models.images import distinct
 
 
 class Blip(generic.Adapter):
-    """Prepares pictures and texts."""
+    """Prepares pictures and texts, and lets the decoder see no padding of a question."""
+
+    def __init__(self, module: nn.Module, processor: Any, blocks: BlockNames | None = None):
+        """Finds the blocks, and repairs the masks of cross-attentions.
+
+        Args:
+            module: A loaded BLIP.
+            processor: Its processor, None if it has none.
+            blocks: As in `ecoflap.load`.
+        """
+        super().__init__(module, processor, blocks)
+        for name, part in module.named_modules():
+            if name.endswith(".crossattention.self"):
+                part.register_forward_pre_hook(_pass_mask, with_kwargs=True)
 
     def pixels(self, images: Sequence) -> dict[str, torch.Tensor]:
         """Prepares each picture once: pixel_values [n, 3, height, width]."""
@@ -83,6 +98,11 @@ class Blip(generic.Adapter):
         new = tokens[:, start.shape[1] :]
         texts = self.processor.tokenizer.batch_decode(new, skip_special_tokens=True)
         return [text.strip() for text in texts]
+
+
+def _pass_mask(_: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
+    """Gives a mask under the name that is read: transformers 5.17 to 5.23 use another."""
+    return args, {"encoder_attention_mask": kwargs.get("attention_mask"), **kwargs}
 
 
 def _begun(input_ids: torch.Tensor, token: int) -> torch.Tensor:
