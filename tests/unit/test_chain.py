@@ -1,0 +1,154 @@
+"""Each family from a saved checkpoint and data in their real layout to numbers, without network.
+
+The steps are those of the rule scripts, in one process: check, calibrate, score, allocate, prune,
+store what changed, apply it to a fresh copy, evaluate.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import architectures
+import ecoflap
+import layouts
+import processors
+import pytest
+import tiny
+import transformers
+from ecoflap import artifacts, calibration, models, pruning
+from ecoflap.data import check
+from ecoflap.evaluation.suite import evaluate
+
+ALL = architectures.ARCHITECTURES
+HEAD = {"rule": "test", "code": "", "config": {}}
+VQA = {"kind": "vqa", "scoring": "vqa", "prompt": "what {question}", "max_new_tokens": 3}
+CAPTIONS = {"kind": "captioning", "prompt": "a", "max_new_tokens": 4, "beams": 2}
+RETRIEVAL = {"kind": "corpus-retrieval", "shortlist": 4}
+CLASSES = {"kind": "classification", "prompts": ["a {label}", "the big {label}"]}
+
+
+@dataclass(frozen=True)
+class Chain:
+    """What a family is calibrated on and evaluated with.
+
+    Attributes:
+        build: Makes the Hugging Face model.
+        processor: Makes the processor or tokenizer.
+        calibration: Data set, split, view and format.
+        evaluation: Data set, split, view and task.
+        metrics: What must come out.
+    """
+
+    build: Callable
+    processor: Callable
+    calibration: tuple
+    evaluation: tuple
+    metrics: set
+
+
+def clip():
+    pictures = transformers.CLIPImageProcessorPil(
+        size={"shortest_edge": 16}, crop_size=processors.SQUARE, **processors.LEVELS
+    )
+    return transformers.CLIPProcessor(pictures, processors.tokenizer(around="end"))
+
+
+RECALLS = {f"{way}{at}" for way in ("tr", "ir") for at in (1, 5, 10)}
+CHAINS = {
+    "blip2": Chain(
+        lambda: tiny.blip2_model().module,
+        processors.blip2,
+        (layouts.cc3m, "train", "captions", "prefix-target"),
+        (layouts.vqav2, "val", "vqa", VQA),
+        {"accuracy"},
+    ),
+    "image-text": Chain(
+        ALL["llava"].build,
+        processors.llava,
+        (layouts.vqav2, "train", "vqa", "question-answer"),
+        (layouts.karpathy, "test", "captions", CAPTIONS),
+        {"cider"},
+    ),
+    "blip2-matching": Chain(
+        ALL["blip2-matching"].build,
+        processors.blip2_matching,
+        (layouts.karpathy, "train", "captions", "image-caption"),
+        (layouts.karpathy, "test", "captions", RETRIEVAL),
+        RECALLS,
+    ),
+    "blip-vqa": Chain(
+        ALL["blip-vqa"].build,
+        processors.blip,
+        (layouts.vqav2, "train", "vqa", "question-answer"),
+        (layouts.vqav2, "val", "vqa", {**VQA, "prompt": "{question}", "beams": 2}),
+        {"accuracy"},
+    ),
+    "blip-captioning": Chain(
+        ALL["blip-captioning"].build,
+        processors.blip,
+        (layouts.karpathy, "train", "captions", "image-caption"),
+        (layouts.karpathy, "test", "captions", CAPTIONS),
+        {"cider"},
+    ),
+    "blip-retrieval": Chain(
+        ALL["blip-retrieval"].build,
+        processors.blip,
+        (layouts.karpathy, "train", "captions", "image-caption"),
+        (layouts.karpathy, "test", "captions", RETRIEVAL),
+        RECALLS,
+    ),
+    "clip": Chain(
+        ALL["clip"].build,
+        clip,
+        (layouts.imagenet, "train", "classes", "image-label"),
+        (layouts.imagenet, "validation", "classes", CLASSES),
+        {"accuracy"},
+    ),
+    "causal-lm": Chain(
+        ALL["llama"].build,
+        processors.tokenizer,
+        (layouts.c4, "train", "text", "text-windows"),
+        (layouts.c4, "train", "text", {"kind": "perplexity", "window": 10}),
+        {"perplexity"},
+    ),
+}
+
+
+def dataset(entry, split, view):
+    found = {key: entry[key] for key in ("layout", "folder")}
+    return {"name": "small", "split": split, "view": view, "files": entry["splits"][split], **found}
+
+
+@pytest.mark.parametrize("family", CHAINS)
+def test_a_family_goes_through_the_whole_chain(family, tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    chain = CHAINS[family]
+    chain.build().save_pretrained(tmp_path / "dense")
+    chain.processor().save_pretrained(tmp_path / "dense")
+    model = models.load(tmp_path / "dense", device="cpu", family=family)
+
+    build, split, view, form = chain.calibration
+    used = dataset(build(tmp_path / "calibration"), split, view)
+    assert check.check(used)["examples"] >= 6
+    settings = {"dataset": used, "format": form, "samples": 6, "window": 8, "prompt": "a {label}"}
+    samples, manifest = calibration.collect(model, settings, seed=0)
+    assert len({sample["id"] for sample in manifest["samples"]}) == 6
+    batches = calibration.batches(samples, 3)
+    scores = ecoflap.score(model, batches, estimator="gradnorm")
+    plan = ecoflap.allocate(scores, sparsity="0.5", max_sparsity="0.7")
+    report = ecoflap.prune(model, batches, plan, criterion="wanda")
+    assert report["achieved_sparsity"].between(0, 0.8).all()
+    head = artifacts.header("pruned", **HEAD, dense="d")
+    pruning.save_changes(model, tmp_path / "changes.safetensors", head, updates_weights=False)
+
+    fresh = models.load(tmp_path / "dense", device="cpu", family=family)
+    build, split, view, task = chain.evaluation
+    task = {**task, "dataset": dataset(build(tmp_path / "evaluation"), split, view)}
+    _, dense = evaluate(fresh, {"task": task})
+    pruning.apply_changes(fresh, tmp_path / "changes.safetensors", "d")
+    zeros = sum(int((matrix.module.weight == 0).sum()) for matrix in fresh.matrices())
+    assert zeros / plan["n_weights"].sum() == pytest.approx(0.5, abs=0.03)
+    predictions, numbers = evaluate(fresh, {"task": task})
+    assert {row["metric"] for row in numbers} == chain.metrics
+    assert len(predictions) >= 6
+    for row in [*dense, *numbers]:
+        assert row["value"] >= 0
