@@ -7,10 +7,11 @@ import transformers
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers.models.smolvlm import processing_smolvlm
 
-WORDS = (
-    "a the dog cat ball sits runs on in near red blue big small what is where who colour of ? . "
-    "mat house tree USER ASSISTANT :"
-).split()
+WORDS = [
+    *("a", "the", "dog", "cat", "ball", "sits", "runs", "on", "in", "near", "red", "blue", "big"),
+    *("small", "what", "is", "where", "who", "colour", "of", "?", ".", "mat", "house", "tree"),
+    *("USER", "ASSISTANT", ":"),
+]
 SPECIAL = {
     "<pad>": 0,
     "</s>": 1,
