@@ -199,23 +199,23 @@ def prune_and_load_again(model, encoded, folder):
     assert scores["score"].tolist() == pytest.approx(expected, rel=1e-4)
     plan = ecoflap.allocate(scores, sparsity="0.5", max_sparsity="0.6")
     report = ecoflap.prune(model, batches, plan, criterion="wanda")
-    if folder is None:
-        return
+    removed = (report["achieved_sparsity"] * report["n_weights"]).sum()
+    assert removed / report["n_weights"].sum() == pytest.approx(0.5, abs=0.05)
     model.save(folder)
     again = type(model.module).from_pretrained(folder, dtype=torch.float32)
     for row in report.itertuples():
         zeros = (again.get_submodule(row.name).weight == 0).float().mean().item()
         assert zeros == pytest.approx(row.achieved_sparsity), row.name
-    assert (report["achieved_sparsity"] * report["n_weights"]).sum() > 0
-    transformers.AutoProcessor.from_pretrained(folder)
 
 
 def test_image_text_models_are_pruned_and_saved(case, image_text, tmp_path):
-    if not case.loads:
-        image_text.processor, processor = None, image_text.processor
-        image_text.processor = processor
     encoded = image_text.encode(question_examples())
-    prune_and_load_again(image_text, encoded, tmp_path / "pruned" if case.loads else None)
+    if not case.loads:
+        image_text.processor = None  # its stand-ins cannot be saved
+    prune_and_load_again(image_text, encoded, tmp_path / "pruned")
+    if case.loads:
+        again = transformers.AutoProcessor.from_pretrained(tmp_path / "pruned")
+        assert type(again) is type(image_text.processor)
 
 
 def test_seq2seq_has_the_loss_of_each_sample_alone_and_is_pruned(tmp_path):

@@ -6,8 +6,10 @@ import zipfile
 from pathlib import Path
 
 import pytest
+import torch
 from ecoflap.errors import ConfigError, ModelError
 from ecoflap.models import load, sources
+from huggingface_hub import errors
 
 DEMO = Path(__file__).parents[2] / "workflow/resources/demo/demo-clip"
 
@@ -63,6 +65,67 @@ def test_a_hub_id_that_cannot_be_reached_is_told(tmp_path, monkeypatch):
     source = {"hub": "nobody/nothing", "revision": "0" * 40}
     with pytest.raises(ModelError, match="cannot download nobody/nothing"):
         sources.fetch(source, tmp_path / "model")
+
+
+HUB = {"hub": "owner/model", "revision": "0123456789ab" + "0" * 28}
+
+
+def refusal(kind):
+    """What the hub client raises when the hub answers and refuses, without the answer itself."""
+    return kind.__new__(kind, "403 Client Error")
+
+
+@pytest.mark.parametrize(
+    ("kind", "told"),
+    [
+        (errors.GatedRepoError, "is gated.*Accept them on https://huggingface.co/owner/model,"),
+        (errors.RepositoryNotFoundError, "no model owner/model.*hf auth login"),
+        (errors.RevisionNotFoundError, "no revision owner/model.*commit hash"),
+    ],
+)
+def test_what_the_hub_refuses_is_told(kind, told, tmp_path, monkeypatch):
+    def download(*_, **__):
+        raise refusal(kind)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", download)
+    with pytest.raises(ModelError, match=told):
+        sources.fetch(HUB, tmp_path / "model")
+
+    def wrapped(*_, **__):
+        raise OSError("You are trying to access something.") from refusal(kind)
+
+    monkeypatch.setattr("transformers.AutoConfig.from_pretrained", wrapped)
+    with pytest.raises(ModelError, match=told):
+        load("owner/model", device="cpu")
+
+
+def hub_with(files):
+    """A stand-in for the hub client that copies the files that were asked for."""
+
+    def download(hub_id, *, revision, local_dir, allow_patterns):
+        assert (hub_id, revision) == (HUB["hub"], HUB["revision"])
+        Path(local_dir).mkdir(exist_ok=True)
+        for path in files.iterdir():
+            if any(path.match(pattern) for pattern in allow_patterns):
+                shutil.copy(path, local_dir)
+
+    return download
+
+
+def test_old_weights_are_fetched_only_where_there_are_no_others(tmp_path, monkeypatch):
+    hub = shutil.copytree(DEMO, tmp_path / "hub")
+    module = load(hub, device="cpu").module
+    torch.save(module.state_dict(), hub / "pytorch_model.bin")
+    monkeypatch.setattr("huggingface_hub.snapshot_download", hub_with(hub))
+    sources.fetch(HUB, tmp_path / "new")
+    assert not list((tmp_path / "new").glob("*.bin"))
+    (hub / "model.safetensors").unlink()
+    sources.fetch(HUB, tmp_path / "old")
+    again = load(tmp_path / "old", device="cpu").module.state_dict()
+    assert all(torch.equal(again[name], t) for name, t in module.state_dict().items())
+    (hub / "pytorch_model.bin").unlink()
+    with pytest.raises(ModelError, match="owner/model@0123456789ab has no weights"):
+        sources.fetch(HUB, tmp_path / "none")
 
 
 def test_models_that_cannot_be_loaded_are_told(tmp_path):

@@ -120,6 +120,11 @@ def _check_finite(path: str | Path, model: "Model") -> None:
 
 
 def _unreadable(path: str | Path, error: Exception) -> ModelError:
+    from ecoflap.models.sources import access_problem
+
+    refused = access_problem(str(path), error)
+    if refused:
+        return refused
     reason = next(iter(str(error).splitlines()), type(error).__name__)
     return ModelError(
         message(

@@ -47,23 +47,73 @@ def _copy(source: Path, folder: Path) -> None:
 
 
 def _snapshot(hub_id: str, revision: str, folder: str | Path) -> None:
-    from huggingface_hub import list_repo_files, snapshot_download
+    from huggingface_hub import snapshot_download
 
-    patterns = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
-    where = {"repo_id": hub_id, "revision": revision}
+    def download(*patterns: str) -> None:
+        snapshot_download(hub_id, revision=revision, local_dir=folder, allow_patterns=patterns)
+
     try:
-        if not any(name.endswith(".safetensors") for name in list_repo_files(**where)):
-            patterns += ["pytorch_model*.bin"]
-        snapshot_download(**where, local_dir=folder, allow_patterns=patterns)
+        download("*.json", "*.safetensors", "*.txt", "*.model", "*.jinja")
+        if not any(Path(folder).glob("*.safetensors")):
+            download("pytorch_model*.bin")  # older checkpoints; read with weights_only
     except Exception as error:  # the hub client raises many kinds; all mean that it is not here
-        raise ModelError(
+        name = f"{hub_id}@{revision[:12]}"
+        raise access_problem(name, error) or ModelError(
             message(
-                f"cannot download {hub_id}@{revision[:12]} ({type(error).__name__}: {error})",
+                f"cannot download {name} ({type(error).__name__}: {error})",
                 "a hub id and revision that can be reached",
                 "Check the id, your network and your access, or name a local folder instead.",
             )
         ) from error
     shutil.rmtree(Path(folder) / ".cache", ignore_errors=True)
+    if not any(Path(folder).glob("*.safetensors")) and not any(Path(folder).glob("*.bin")):
+        raise ModelError(
+            message(
+                f"{hub_id}@{revision[:12]} has no weights",
+                "safetensors files or pytorch_model.bin",
+                "Choose another revision, or convert the model with save_pretrained.",
+            )
+        )
+
+
+def access_problem(name: str, error: BaseException) -> ModelError | None:
+    """Returns what to say where the hub answered, but refused; None if it was something else.
+
+    Args:
+        name: The hub id, with or without a revision.
+        error: What the hub client or transformers raised.
+    """
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    refusals = {
+        GatedRepoError: (
+            f"{name} is gated",
+            "models whose terms your account has accepted",
+            f"Accept them on https://huggingface.co/{name.partition('@')[0]}, then log in with "
+            "`hf auth login`.",
+        ),
+        RevisionNotFoundError: (
+            f"the hub has no revision {name}",
+            "a full commit hash of that model",
+            "Correct source.revision of the model.",
+        ),
+        RepositoryNotFoundError: (
+            f"the hub has no model {name} that you may see",
+            "a hub id owner/name",
+            "Correct the id; for a private model log in with `hf auth login`.",
+        ),
+    }
+    raised: BaseException | None = error
+    while raised is not None:
+        for kind, parts in refusals.items():
+            if isinstance(raised, kind):
+                return ModelError(message(*parts))
+        raised = raised.__cause__ or raised.__context__
+    return None
 
 
 def is_pickled(folder: str | Path) -> bool:
