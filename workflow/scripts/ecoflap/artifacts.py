@@ -9,7 +9,7 @@ pickle.
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -59,9 +59,16 @@ def file_hash(path: Path | str) -> str:
     return digest.hexdigest()
 
 
-def input_hashes(paths: Mapping[str, str]) -> dict[str, str]:
-    """Returns the hash of each named input; an input that is not needed here is empty."""
-    return {name: file_hash(path) for name, path in paths.items() if path}
+def input_hashes(paths: Mapping[str, str | Sequence[str]]) -> dict[str, str | list[str]]:
+    """Returns the hash of each named input, a list of them for a list of files.
+
+    An input that is not needed here is empty.
+    """
+    return {
+        name: file_hash(path) if isinstance(path, str) else [file_hash(part) for part in path]
+        for name, path in paths.items()
+        if path
+    }
 
 
 class _Atomic:

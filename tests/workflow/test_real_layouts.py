@@ -1,0 +1,149 @@
+"""Data and models of others through Snakemake: checked once, towers swapped, no network."""
+
+import json
+
+import architectures
+import layouts
+import pandas as pd
+import processors
+import pytest
+import tiny
+import yaml
+from conftest import Project
+from ecoflap import artifacts
+
+
+def config(folder):
+    """Retrieval with the vision tower of a generation model, as in the paper's Table 1."""
+    return {
+        "run": ["swapped"],
+        "datasets": {
+            "small-cc3m": layouts.cc3m(folder / "cc3m"),
+            "small-vqa": layouts.vqav2(folder / "vqa"),
+            "small-flickr30k": layouts.karpathy(folder / "flickr30k"),
+        },
+        "models": {
+            "generation": {
+                "label": "Small",
+                "family": "blip2",
+                "source": {"folder": str(folder / "generation")},
+                "calibration": "small",
+            },
+            "matching": {
+                "label": "Small",
+                "family": "blip2-matching",
+                "source": {"folder": str(folder / "matching")},
+                "calibration": "small-captions",
+            },
+            "swapped": {
+                "label": "Small",
+                "family": "blip2-matching",
+                "source": {"folder": str(folder / "matching")},
+                "vision_from": "generation",
+                "calibration": "small-captions",
+            },
+        },
+        "calibrations": {
+            "small": {
+                "dataset": {"name": "small-cc3m", "split": "train", "view": "captions"},
+                "format": "prefix-target",
+                "samples": 6,
+            },
+            "small-captions": {
+                "dataset": {"name": "small-flickr30k", "split": "train", "view": "captions"},
+                "format": "image-caption",
+                "samples": 6,
+            },
+        },
+        "tasks": {
+            "small-questions": {
+                "label": "Questions",
+                "kind": "vqa",
+                "dataset": {"name": "small-vqa", "split": "val", "view": "vqa"},
+                "scoring": "vqa",
+                "prompt": "{question}",
+                "max_new_tokens": 3,
+            },
+            "small-retrieval": {
+                "label": "Retrieval",
+                "kind": "corpus-retrieval",
+                "dataset": {"name": "small-flickr30k", "split": "test", "view": "captions"},
+                "shortlist": 4,
+            },
+        },
+        "experiments": {
+            "swapped": {
+                "kind": "table",
+                "title": "Swapped",
+                "models": ["generation", "swapped"],
+                "dense_from": {"swapped": "matching"},
+                "variants": ["wanda"],
+                "sparsities": ["0.5"],
+                "tasks": ["small-questions", "small-retrieval"],
+            }
+        },
+    }
+
+
+@pytest.fixture(scope="module")
+def real(tmp_path_factory):
+    """A project that has run on checkpoints and data written into folders of their own."""
+    folder = tmp_path_factory.mktemp("real")
+    tiny.blip2_model().module.save_pretrained(folder / "generation")
+    processors.blip2().save_pretrained(folder / "generation")
+    architectures.ARCHITECTURES["blip2-matching"].build().save_pretrained(folder / "matching")
+    processors.blip2_matching().save_pretrained(folder / "matching")
+    made = Project(folder)
+    (made.folder / "real.yaml").write_text(yaml.safe_dump(config(folder)))
+    code, output = made.snakemake(configfile="real.yaml")
+    assert code == 0, output
+    made.source = folder
+    return made
+
+
+def test_one_table_has_generation_and_retrieval_in_one_row(real):
+    frame = pd.read_csv(real.folder / "results/tables/swapped.csv")
+    measured = frame[frame["source"] == "measured"]
+    pruned = measured[measured["method"] == "Wanda"]
+    assert {"Questions", "Retrieval TR@1", "Retrieval IR@10"} <= set(pruned["column"])
+    text = (real.folder / "results/tables/swapped.md").read_text()
+    (row,) = [line for line in text.splitlines() if "| Wanda |" in line]
+    assert row.count("%") == 0
+    assert "| Small | Wanda | 0.5 |" in row
+
+
+def test_the_swapped_model_has_the_other_models_tower_and_is_never_pruned_itself(real):
+    results = real.folder / "results"
+    assert not (results / "pruned/swapped").exists()
+    assert not (results / "calibration/matching").exists()
+    head = artifacts.read_manifest(results / "models/swapped")["ecoflap"]
+    assert head["inputs"]["donor"] == artifacts.file_hash(results / "models/generation")
+
+
+def test_every_data_set_is_looked_at_once(real):
+    reports = sorted(
+        path.relative_to(real.folder / "results/datasets").as_posix()
+        for path in real.folder.glob("results/datasets/**/*.json")
+    )
+    assert reports == [
+        "small-cc3m/train/captions.json",
+        "small-flickr30k/test/captions.json",
+        "small-vqa/val/vqa.json",
+    ]
+    report = json.loads((real.folder / "results/datasets" / reports[0]).read_text())
+    assert report["examples"] == 8
+
+
+def test_a_damaged_data_set_ends_before_anything_is_evaluated(real):
+    path = next((real.source / "vqa").glob("val2014/*.jpg"))
+    content = path.read_bytes()
+    path.write_bytes(content[:200])
+    target = "results/datasets/small-vqa/val/vqa.json"
+    try:
+        code, _ = real.snakemake("--force", target, configfile="real.yaml")
+        log = (real.folder / "results/logs/check_dataset/small-vqa/val/vqa.log").read_text()
+    finally:
+        path.write_bytes(content)
+    assert code != 0
+    assert f"the picture {path.parent.name}/{path.name} cannot be read" in log
+    assert not (real.folder / target).exists()
