@@ -71,7 +71,7 @@ BAD = [
     ("models/demo-blip2/familly", "blip2", "unknown key 'familly'", "Did you mean 'family'"),
     ("models/demo-blip2/family", "blip", "'blip'", "Did you mean 'blip2'"),
     ("models/demo-blip2/family", None, "no family", "Add the key"),
-    ("models/demo-blip2/family", "generic", "'generic'", "blip2, causal-lm, clip"),
+    ("models/demo-blip2/family", "generic", "'generic'", "causal-lm, clip, image-text, seq2seq"),
     ("models/demo-blip2/blocks", {"visoin": "x"}, "unknown key 'visoin'", "Did you mean 'vision'"),
     ("models/demo-blip2/blocks", {"vision": []}, "at least one entry", "dotted name"),
     ("models/demo-blip2/blocks", {"vision": 1}, "blocks.vision: 1", "dotted name"),
