@@ -146,6 +146,27 @@ def blip2():
     return transformers.Blip2Processor(pictures, tokenizer(around="bos"), num_query_tokens=4)
 
 
+def gemma3():
+    pictures = transformers.Gemma3ImageProcessorPil(size=SQUARE, **LEVELS)
+    made = tokenizer(around="bos")
+    made.boi_token, made.boi_token_id = "<|vision_start|>", architectures.VISION_START
+    made.eoi_token, made.image_token, made.image_token_id = "<|vision_end|>", "<image>", 39
+    return transformers.Gemma3Processor(pictures, made, image_seq_length=4)
+
+
+def internvl():
+    """Each picture is cut into tiles of its own number, all in one tensor."""
+    pictures = transformers.GotOcr2ImageProcessorPil(
+        size=SQUARE, crop_to_patches=True, max_patches=4, **LEVELS
+    )
+    made = tokenizer(around="bos")
+    made.start_image_token, made.start_image_token_id = "<|vision_start|>", 37
+    made.end_image_token, made.end_image_token_id = "<|vision_end|>", 36
+    made.context_image_token, made.context_image_token_id = "<image>", 39
+    made.video_token = "<|video_pad|>"
+    return pictures_only("InternVLProcessor")(pictures, made, None, image_seq_length=4)
+
+
 def bert():
     """A tokenizer that puts [CLS] and [SEP] around a text."""
     names = {"bos_token": None, "eos_token": None, "cls_token": "[CLS]", "sep_token": "[SEP]"}

@@ -72,6 +72,9 @@ IMAGE_TEXT = {
         "smolvlm", processors.smolvlm, CHAT.replace("{image}", "<image>"), loads=False
     ),
     "paligemma": ImageText("paligemma", processors.paligemma, "<image>{prompt}"),
+    # Nothing in the adapter was written with the next two in mind.
+    "gemma3": ImageText("gemma3", processors.gemma3, "<|vision_start|>{prompt}", loads=False),
+    "internvl": ImageText("internvl", processors.internvl, "<image>{prompt}", loads=False),
     "blip2-opt": ImageText("blip2-opt", processors.blip2, "{prompt}"),
 }
 
