@@ -26,6 +26,7 @@ rule all:
 
 
 include: "workflow/rules/collect.smk"
+include: "workflow/rules/preflight.smk"
 include: "workflow/rules/prepare.smk"
 include: "workflow/rules/data.smk"
 include: "workflow/rules/calibrate.smk"

@@ -102,6 +102,11 @@ def dataset_code(wildcards):
     return code("check_dataset.py", [LAYOUTS.module_name(layout)])
 
 
+# fetch_task
+def fetched_task(wildcards):
+    return targets.tasks_of(config, wildcards.task)[wildcards.task]
+
+
 # prepare_model
 def model_files(wildcards):
     """The files of a local checkpoint, so that new weights are noticed."""

@@ -39,7 +39,7 @@ Validator = jsonschema.validators.extend(
     ),
 )
 ID = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
-STAGES = ("calibrations", "scores", "allocations", "evaluations", "tables", "figures")
+STAGES = ("calibrations", "scores", "allocations", "evaluations", "tables", "figures", "download")
 RESERVED = {"variants": (DENSE,), "experiments": ("all", *STAGES)}
 
 

@@ -129,6 +129,7 @@ SCORES = Registry(
 )
 LOSS_SCORES = ("zeroth", "gradnorm", "first", "fisher", "elements")  # the others look at no loss
 DATASETS = Registry("data set", "ecoflap.data", ("scenes", "easy-vqa", "wikitext-2"))
+FROM_HUB = ("wikitext-2",)  # those of them that are fetched; the others are made or installed
 # Forms in which data sets of others come; config/datasets.yaml says which data set has which.
 LAYOUTS = Registry(
     "layout",

@@ -4,13 +4,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from ecoflap.allocation import default_max_sparsity
-from ecoflap.registry import FAMILIES, WHOLE_MODEL
+from ecoflap.registry import FAMILIES, FROM_HUB, WHOLE_MODEL
 
 DENSE = "dense"
 DENSE_SPARSITY = "0.0"
 FIGURES = ("tradeoff", "ablation", "sparsity-per-block", "score-scatter", "loss-landscape")
 EVALUATED = ("table", "tradeoff", "ablation")  # what is made of pruned models; the others are not
 
+DOWNLOAD = "results/downloads/{task}.json"
 DATASET = "results/datasets/{name}/{split}/{view}.json"
 SAMPLES = "results/calibration/{model}/{calibration}/seed{seed}/samples.safetensors"
 SCORES = "results/scores/{model}/{calibration}/seed{seed}/{score}.parquet"
@@ -77,7 +78,7 @@ def points(config: Mapping, experiment: str) -> list[Point]:
 
 
 def takes(config: Mapping, experiment: str, model: str) -> list[str]:
-    """Returns the tasks of an experiment that a model takes: what suits its family or is its own."""
+    """Returns the tasks of an experiment that suit a model's family, or are named by it."""
     entry = config["models"][model]
     return [
         task
@@ -166,6 +167,47 @@ def metrics(config: Mapping, experiment: str) -> Iterator[str]:
     for point in dense + points(config, experiment):
         for suite in suites_of(config, takes(config, experiment, point.model)):
             yield METRICS.format(**point._asdict(), suite=suite)
+
+
+def models(config: Mapping, experiment: str) -> Iterator[str]:
+    """Yields the names of the models that an experiment runs, those that give a tower too."""
+    yield from dense_models(config, experiment)
+    for point in changed_points(config, experiment):
+        yield point.model
+
+
+def task_names(config: Mapping, experiment: str) -> Iterator[str]:
+    """Yields the tasks that an experiment evaluates."""
+    for model in dense_models(config, experiment):
+        yield from takes(config, experiment, model)
+
+
+def datasets(config: Mapping, experiment: str) -> Iterator[tuple[str, str, str]]:
+    """Yields name, split and view of each data set that an experiment reads."""
+    names = [path.split("/")[3] for path in samples(config, experiment)]
+    entries = [config["calibrations"][name] for name in names]
+    entries += [config["tasks"][name] for name in task_names(config, experiment)]
+    for used in (entry["dataset"] for entry in entries if "dataset" in entry):
+        yield used["name"], used["split"], used["view"]
+
+
+def reports(config: Mapping, experiment: str) -> Iterator[str]:
+    """Yields the reports on data sets that are not built in."""
+    for name, split, view in datasets(config, experiment):
+        if name in config["datasets"]:
+            yield DATASET.format(name=name, split=split, view=view)
+
+
+def downloads(config: Mapping, experiment: str) -> Iterator[str]:
+    """Yields what must have been fetched before an experiment can run without network."""
+    for model in models(config, experiment):
+        yield f"results/models/{model}"
+    yield from reports(config, experiment)
+    for task in task_names(config, experiment):
+        entry = config["tasks"][task]
+        fetched = "dataset" not in entry or entry["dataset"]["name"] in FROM_HUB
+        if fetched or "spice" in entry.get("metrics", []):
+            yield DOWNLOAD.format(task=task)
 
 
 def samples(config: Mapping, experiment: str) -> Iterator[str]:
@@ -262,10 +304,9 @@ def jobs(config: Mapping, experiment: str) -> dict[str, int]:
     """Counts the jobs of each rule that an experiment needs when nothing has been made."""
     entry = config["experiments"][experiment]
     pruned_too = [("prune_model", pruned)] if entry["kind"] in EVALUATED else []
-    models = {*dense_models(config, experiment)}
-    models |= {point.model for point in changed_points(config, experiment)}
-    counts = {"prepare_model": len(models)}
+    counts = {"prepare_model": len(set(models(config, experiment)))}
     for rule, function in (
+        ("check_dataset", reports),
         ("extract_calibration", samples),
         ("compute_scores", scores),
         ("choose_max_sparsity", margins),

@@ -1,0 +1,47 @@
+# What a paper run needs: looked at first, and fetched where there is a network.
+
+
+rule preflight:
+    log:
+        "results/logs/preflight.log",
+    conda:
+        "../../envs/pipeline.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    params:
+        config=config,
+    message:
+        "Looking at what the selected experiments need"
+    script:
+        "../scripts/preflight.py"
+
+
+rule download:
+    input:
+        targets.collect(config, targets.downloads),
+
+
+rule fetch_task:
+    output:
+        report="results/downloads/{task}.json",
+    log:
+        "results/logs/fetch_task/{task}.log",
+    benchmark:
+        "results/benchmarks/fetch_task/{task}.tsv"
+    wildcard_constraints:
+        task="|".join(config["tasks"]),
+    conda:
+        "../../envs/pipeline.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=120,
+    params:
+        task=fetched_task,
+        code=code("fetch_task.py"),
+    message:
+        "Fetching what the task {wildcards.task} reads"
+    script:
+        "../scripts/fetch_task.py"

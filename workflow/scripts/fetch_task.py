@@ -1,0 +1,15 @@
+"""Fetches what a task reads besides models and configured data sets.
+
+Output: JSON with what was fetched.
+"""
+
+from ecoflap import artifacts, downloads, runtime
+
+log = runtime.start_job(snakemake.log[0])
+task = dict(snakemake.params.task)
+
+fetched = downloads.fetch(task)
+log.info("fetched: %s", ", ".join(fetched) or "nothing was missing")
+
+head = artifacts.header("download", rule=snakemake.rule, code=snakemake.params.code, config=task)
+artifacts.write_json(snakemake.output.report, {"fetched": fetched}, head)
