@@ -65,6 +65,8 @@ def test_a_hub_id_that_cannot_be_reached_is_told(tmp_path, monkeypatch):
     source = {"hub": "nobody/nothing", "revision": "0" * 40}
     with pytest.raises(ModelError, match="cannot download nobody/nothing"):
         sources.fetch(source, tmp_path / "model")
+    with pytest.raises(ModelError, match="cannot load a model from 'nobody/nothing'"):
+        load("nobody/nothing", device="cpu")
 
 
 HUB = {"hub": "owner/model", "revision": "0123456789ab" + "0" * 28}
