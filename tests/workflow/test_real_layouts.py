@@ -8,9 +8,11 @@ import pandas as pd
 import processors
 import pytest
 import tiny
+import torch
 import yaml
 from conftest import Project
 from ecoflap import artifacts
+from test_pth import half_removed, lavis_blip2
 
 
 def config(folder):
@@ -77,9 +79,16 @@ def config(folder):
                 "title": "Swapped",
                 "models": ["generation", "swapped"],
                 "dense_from": {"swapped": "matching"},
-                "variants": ["wanda"],
+                "variants": ["wanda", "theirs"],
                 "sparsities": ["0.5"],
                 "tasks": ["small-questions", "small-retrieval"],
+            }
+        },
+        "variants": {
+            "theirs": {
+                "label": "Theirs",
+                "criterion": "imported",
+                "checkpoint": {"file": str(folder / "pruned.pth"), "format": "lavis-blip2"},
             }
         },
     }
@@ -91,6 +100,8 @@ def real(tmp_path_factory):
     folder = tmp_path_factory.mktemp("real")
     tiny.blip2_model().module.save_pretrained(folder / "generation")
     processors.blip2().save_pretrained(folder / "generation")
+    pruned = half_removed(tiny.blip2_model().module)
+    torch.save({"model": lavis_blip2(pruned)}, folder / "pruned.pth")
     architectures.ARCHITECTURES["blip2-matching"].build().save_pretrained(folder / "matching")
     processors.blip2_matching().save_pretrained(folder / "matching")
     made = Project(folder)
@@ -110,6 +121,13 @@ def test_one_table_has_generation_and_retrieval_in_one_row(real):
     (row,) = [line for line in text.splitlines() if "| Wanda |" in line]
     assert row.count("%") == 0
     assert "| Small | Wanda | 0.5 |" in row
+
+
+def test_a_published_checkpoint_is_a_row_like_any_other(real):
+    frame = pd.read_csv(real.folder / "results/tables/swapped.csv")
+    row = frame[(frame["method"] == "Theirs") & (frame["column"] == "Removed")]
+    assert row["value"].item() == pytest.approx(50, abs=0.5)
+    assert {"Questions", "Retrieval TR@1"} <= set(frame[frame["method"] == "Theirs"]["column"])
 
 
 def test_the_swapped_model_has_the_other_models_tower_and_is_never_pruned_itself(real):

@@ -213,10 +213,14 @@ def prune_samples(wildcards):
     return targets.SAMPLES.format(**calibration_values(wildcards)) if needed else []
 
 
+def prune_checkpoint(wildcards):
+    return variant(wildcards).get("checkpoint", {}).get("file", [])
+
+
 def prune_settings(wildcards):
     return {
         key: variant(wildcards)[key]
-        for key in ("criterion", "group", "pattern")
+        for key in ("criterion", "group", "pattern", "checkpoint")
         if key in variant(wildcards)
     }
 

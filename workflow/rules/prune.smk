@@ -3,6 +3,7 @@ rule prune_model:
         model="results/models/{model}",
         plan=prune_plan,
         samples=prune_samples,
+        checkpoint=prune_checkpoint,
     output:
         changes="results/pruned/{model}/{variant}/seed{seed}/{sparsity}/changes.safetensors",
         layers="results/pruned/{model}/{variant}/seed{seed}/{sparsity}/layers.parquet",

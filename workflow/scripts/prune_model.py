@@ -5,7 +5,8 @@ Output: what changed (packed masks or tensors), a row per matrix, and what it co
 
 import pandas as pd
 from ecoflap import artifacts, baselines, calibration, models, pruning, runtime
-from ecoflap.registry import CRITERIA
+from ecoflap.imported import take_checkpoint
+from ecoflap.registry import CRITERIA, IMPORTED
 
 log = runtime.start_job(snakemake.log[0], snakemake.threads)
 settings, files = snakemake.params.settings, snakemake.input
@@ -29,13 +30,23 @@ head = artifacts.header(
     inputs=artifacts.input_hashes(dict(files.items())),
     dense=artifacts.file_hash(files.model),
 )
-batches, updates = [], False
+batches, updates, further = [], False, None
 if files.get("samples"):
     samples, _ = artifacts.read_tensors(files.samples, "calibration")
     batches = calibration.batches(samples, snakemake.params.batch_size)
 if criterion == "global-magnitude":
     with model.cost() as cost:
         report = baselines.prune_global_magnitude(model, snakemake.wildcards.sparsity)
+elif criterion == IMPORTED:
+    given = settings["checkpoint"]
+    with model.cost() as cost:
+        report, further = take_checkpoint(
+            model,
+            file=given["file"],
+            form=given["format"],
+            sparsity=snakemake.wildcards.sparsity,
+        )
+    updates = True
 elif criterion == "iterative-obd":
     with model.cost() as cost:
         report = baselines.prune_iterative_obd(model, batches, snakemake.wildcards.sparsity)
@@ -49,7 +60,9 @@ achieved = removed / report["n_weights"].sum()
 whole = removed / sum(p.numel() for p in model.module.parameters())
 log.info("achieved sparsity %.6f in %.1f s", achieved, cost.seconds)
 
-pruning.save_changes(model, snakemake.output.changes, head, updates_weights=updates)
+pruning.save_changes(
+    model, snakemake.output.changes, head, updates_weights=updates, further=further
+)
 artifacts.write_table(snakemake.output.layers, report, {**head, "kind": "layers"})
 point = {key: snakemake.wildcards[key] for key in ("model", "variant", "sparsity")}
 facts = {

@@ -204,7 +204,17 @@ def report_table(rows: list[tuple]) -> "pd.DataFrame":
     return pd.DataFrame(rows, columns=REPORT_COLUMNS)
 
 
-def save_changes(model: Model, path: str | Path, head: Mapping, *, updates_weights: bool) -> None:
+STATE = "state."  # begins the names of stored weights that are no prunable matrices
+
+
+def save_changes(
+    model: Model,
+    path: str | Path,
+    head: Mapping,
+    *,
+    updates_weights: bool,
+    further: Mapping[str, torch.Tensor] | None = None,
+) -> None:
     """Stores what pruning changed: packed masks, or whole tensors if weights were updated.
 
     Args:
@@ -212,11 +222,13 @@ def save_changes(model: Model, path: str | Path, head: Mapping, *, updates_weigh
         path: The safetensors file to write.
         head: Provenance header; must hold ``dense``, the hash of the dense checkpoint.
         updates_weights: Whether weights that stayed have new values.
+        further: Other changed weights by their names in the model, biases for example.
     """
     if updates_weights:
         changes = {m.name: m.module.weight.detach().cpu() for m in model.resident_matrices()}
     else:
         changes = {f"{name}.mask": packed for name, packed in model.masks.items()}
+    changes |= {STATE + name: tensor.detach().cpu() for name, tensor in (further or {}).items()}
     artifacts.write_tensors(path, changes, head)
 
 
@@ -263,3 +275,6 @@ def apply_changes(
                         "Prune this model again.",
                     )
                 )
+    state = model.module.state_dict()
+    for name, tensor in changes.items() if towers is None else ():
+        state[name.removeprefix(STATE)].copy_(tensor)

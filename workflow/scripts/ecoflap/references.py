@@ -11,6 +11,7 @@ from ecoflap.errors import AllocationError, message
 from ecoflap.registry import (
     CRITERIA,
     FAMILIES,
+    IMPORTED,
     LOSS_SCORES,
     SCORES,
     WHOLE_MODEL,
@@ -118,12 +119,19 @@ def _variant_problems(place: str, config: Mapping, variant: Mapping) -> Iterator
     if "calibration" in variant:
         yield from _missing(place, "calibration", [variant["calibration"]], config["calibrations"])
     yield from _allocation_problems(place, config, variant)
-    further = set(variant) - {"label", "criterion", "calibration"}
+    imported = variant["criterion"] == IMPORTED
+    if imported != ("checkpoint" in variant):
+        yield message(
+            f"{place}: {'no' if imported else 'a'} checkpoint with {variant['criterion']}",
+            f"a checkpoint with the criterion {IMPORTED}, and only there",
+            "Add or remove the key checkpoint.",
+        )
+    further = set(variant) - {"label", "criterion", "calibration", "checkpoint"}
     if variant["criterion"] in WHOLE_MODEL and further:
         yield message(
             f"{place}: {variant['criterion']} with {', '.join(sorted(further))}",
             "label, criterion and calibration only",
-            "Remove the others: one threshold for many matrices decides.",
+            "Remove the others: they would decide nothing.",
         )
 
 
@@ -186,9 +194,9 @@ def _experiment_problems(place: str, config: Mapping, experiment: Mapping) -> It
                 f"{place} with variant '{variant}'", config, model, calibration
             )
             score = config["variants"][variant].get("score")
-            yield from _score_problems(place, config, score, calibration)
+            yield from _score_problems(place, config, model, score, calibration)
         for score in experiment.get("scores", []):
-            yield from _score_problems(place, config, score, model["calibration"])
+            yield from _score_problems(place, config, model, score, model["calibration"])
         if experiment["kind"] == "loss-landscape":
             yield from _sample_problems(
                 place, config, experiment, model["calibration"], on_loss=True
@@ -201,7 +209,7 @@ def _experiment_problems(place: str, config: Mapping, experiment: Mapping) -> It
 
 
 def _score_problems(
-    place: str, config: Mapping, score: str | None, calibration: str
+    place: str, config: Mapping, model: Mapping, score: str | None, calibration: str
 ) -> Iterator[str]:
     if score in config["scores"]:
         entry = config["scores"][score]
@@ -223,7 +231,7 @@ def _sample_problems(
     if contrastive and (size == 1 or wanted % size == 1):
         yield message(
             f"{place} has a batch of one sample ({wanted} in batches of {size})",
-            "batches of at least two: the contrastive loss of one sample is always zero",
+            "batches of at least two: the loss compares samples with each other",
             "Choose another batch_size.",
         )
     if wanted > stored:

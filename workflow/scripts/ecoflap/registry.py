@@ -67,11 +67,14 @@ class Family:
         formats: Formats of calibration samples.
         tasks: Kinds of task.
         environment: The environment of ``envs`` that its adapter needs.
+        contrastive: Whether the samples of a batch are compared with each other, so that a batch
+            of one has nothing to learn from.
     """
 
     formats: tuple[str, ...]
     tasks: tuple[str, ...]
     environment: str = "pipeline"
+    contrastive: bool = False
 
 
 # What the examples of a calibration format or of a kind of task must hold; the views that are not
@@ -103,10 +106,9 @@ METRIC_LABELS = {
     "perplexity": "perplexity",
 }
 PERCENT = tuple(metric for metric in METRIC_LABELS if metric != "perplexity")  # stored as fractions
-WHOLE_MODEL = (
-    "global-magnitude",
-    "iterative-obd",
-)  # one threshold for many matrices, no allocation
+IMPORTED = "imported"  # instead of a criterion: the variant is a published checkpoint
+# No allocation: one threshold for many matrices, or weights that are given.
+WHOLE_MODEL = ("global-magnitude", "iterative-obd", IMPORTED)
 CRITERIA = Registry("criterion", "ecoflap.criteria", ("magnitude", "wanda", "sparsegpt", "ria"))
 SCORES = Registry(
     "score",
@@ -165,12 +167,14 @@ ADAPTERS = Registry(
 )
 FAMILIES = {
     "blip2": Family(("prefix-target", "question-answer"), ("vqa", "captioning", "retrieval")),
-    "blip2-matching": Family(("image-caption",), ("corpus-retrieval",)),
+    "blip2-matching": Family(("image-caption",), ("corpus-retrieval",), contrastive=True),
     "blip-vqa": Family(("question-answer",), ("vqa",)),
     "blip-captioning": Family(("image-caption",), ("captioning",)),
-    "blip-retrieval": Family(("image-caption",), ("corpus-retrieval",)),
+    "blip-retrieval": Family(("image-caption",), ("corpus-retrieval",), contrastive=True),
     "image-text": Family(("prefix-target", "question-answer"), ("vqa", "captioning", "retrieval")),
-    "clip": Family(("image-caption", "image-label"), ("classification",)),
+    "clip": Family(
+        ("image-caption", "image-label"), ("classification", "corpus-retrieval"), contrastive=True
+    ),
     "seq2seq": Family(("text-prefix-target",), ("multiple-choice",)),
     "causal-lm": Family(("text-windows",), ("perplexity", "multiple-choice")),
 }

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from ecoflap.allocation import default_max_sparsity
-from ecoflap.registry import FAMILIES, FROM_HUB, WHOLE_MODEL
+from ecoflap.registry import FAMILIES, FROM_HUB, IMPORTED, WHOLE_MODEL
 
 DENSE = "dense"
 DENSE_SPARSITY = "0.0"
@@ -51,7 +51,8 @@ def calibration_of(config: Mapping, model: str, variant: str) -> str:
 
 def needs_samples(variant: Mapping) -> bool:
     """Tells whether a variant's criterion reads calibration samples."""
-    return variant["criterion"] not in ("magnitude", "global-magnitude") or is_auto(variant)
+    blind = ("magnitude", "global-magnitude", IMPORTED)
+    return variant["criterion"] not in blind or is_auto(variant)
 
 
 def needs_plan(variant: Mapping) -> bool:
