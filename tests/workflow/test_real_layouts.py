@@ -1,6 +1,7 @@
 """Data and models of others through Snakemake: checked once, towers swapped, no network."""
 
 import json
+import re
 
 import architectures
 import layouts
@@ -10,7 +11,7 @@ import pytest
 import tiny
 import torch
 import yaml
-from conftest import Project
+from conftest import ROOT, Project
 from ecoflap import artifacts
 from test_pth import half_removed, lavis_blip2
 
@@ -165,3 +166,23 @@ def test_a_damaged_data_set_ends_before_anything_is_evaluated(real):
     assert code != 0
     assert f"the picture {path.parent.name}/{path.name} cannot be read" in log
     assert not (real.folder / target).exists()
+
+
+def test_the_readmes_own_model_runs_as_it_stands(tmp_path):
+    made = Project(tmp_path)
+    (example,) = re.findall(
+        r"`mine.yaml`:\n\n```yaml\n(.*?)```", (ROOT / "README.md").read_text(), re.S
+    )
+    assert len(example.splitlines()) <= 12
+    (made.folder / "mine.yaml").write_text(example)
+    model = made.folder / "path/to/model"
+    architectures.ARCHITECTURES["llava"].build().save_pretrained(model)
+    processors.llava().save_pretrained(model)
+    for split, count in (("train", 32), ("test", 6)):
+        layouts.cc3m(made.folder / "path/to/pictures" / split, count)
+    code, output = made.snakemake(configfile="mine.yaml")
+    assert code == 0, output
+    text = (made.folder / "results/tables/mine.md").read_text()
+    assert {"Dense", "Wanda", "ECoFLaP (gradnorm)"} <= {
+        line.split("|")[2].strip() for line in text.splitlines() if line.startswith("| Mine")
+    }
