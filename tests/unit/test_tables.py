@@ -4,7 +4,7 @@ import math
 
 import pandas as pd
 import pytest
-from ecoflap import artifacts, collect, tables
+from ecoflap import artifacts, collect, published, tables
 
 
 def head(kind):
@@ -59,29 +59,99 @@ def test_a_method_costs_its_own_score_and_its_pruning(tmp_path):
     assert row["peak_memory_mb"] == 80.0
 
 
-def test_measured_and_published_numbers_stand_apart(frame, tmp_path):
+SETTINGS = {
+    "tasks": ["t"],
+    "takes": {"m": ["t"]},
+    "labels": {
+        "models": {"m": "M"},
+        "variants": {"a": "A", "b": "B"},
+        "tasks": {"t": "T", "u": "U"},
+    },
+}
+PUBLISHED = """# from the paper
+method,sparsity,memory_gb,acc,other
+dense,0.0,,95.0,1.5
+ours,0.5,8.0,68.5,2.5
+theirs,0.5,9.0,60.0,
+"""
+
+
+def published_cells(tmp_path):
     path = tmp_path / "published.csv"
-    path.write_text(
-        "# from the paper\nmethod,sparsity,memory_gb,acc\ndense,0.0,,63.1\nb,0.5,8.5,0.0\n"
-    )
-    settings = {
-        "tasks": ["t"],
-        "labels": {"models": {"m": "M"}, "variants": {"a": "A"}, "tasks": {"t": "T"}},
-    }
+    path.write_text(PUBLISHED)
+    return published.cells(published.read(path))
+
+
+def test_numbers_that_are_not_said_to_be_the_same_stand_apart(frame, tmp_path):
     long = tables.tidy(
-        collect.over_seeds(frame), costs(tmp_path), tables.read_published(path), settings
+        collect.over_seeds(frame), costs(tmp_path), published_cells(tmp_path), SETTINGS
     )
+    assert long["difference"].isna().all()
     text = tables.markdown(long, "Title")
-    measured, published = text.split("Published by the paper")
+    measured, others = text.split("Published by the paper")
     assert "| M | Dense | 0.0 | 90.0 ± 1.0 |  |  |  |  |" in measured
     assert "| M | A | 0.5 | 70.0 ± 10.0 | 50.0 | 40.0 | 5.0 | 80.0 |" in measured
-    assert published.index("| dense | 0.0 |  | 63.1 |") < published.index(
-        "| b | 0.5 | 8.5 | 0.00 |"
-    )
-    assert "over 2 calibration seeds" in measured
+    assert "68.5" not in measured
+    assert others.index("| dense | 0.0 |") < others.index("| ours | 0.5 | 8.0 | 68.5 | 2.5 |")
+    assert "over up to 2 calibration seeds" in measured
     latex = tables.latex(long, "50% & more")
     assert r"50\% \& more" in latex
     assert r"70.0 $\pm$ 10.0" in latex
+
+
+@pytest.fixture
+def compared(frame, tmp_path):
+    """Method a is the published one, b was not run; column other has no task of ours."""
+    settings = {
+        **SETTINGS,
+        "average": {"t": ["accuracy"]},
+        "published_rows": {"dense": "dense", "a": "ours", "b": "theirs"},
+        "published_columns": {
+            "t/accuracy": "acc",
+            "u/accuracy": "other",
+            "peak_memory_mb": "memory_gb",
+        },
+    }
+    return tables.tidy(
+        collect.over_seeds(frame), costs(tmp_path), published_cells(tmp_path), settings
+    )
+
+
+def test_measured_published_and_difference_stand_side_by_side(compared):
+    rows = tables.side_by_side(compared).set_index("Method")
+    # Dense: 90 measured, 95 published. Method a: 70 and 68.5.
+    assert rows.loc["Dense", "T"] == "90.0 ± 1.0 (95.0, −5.0)"
+    assert rows.loc["A", "T"] == "70.0 ± 10.0 (68.5, +1.5)"
+    # 80 MiB measured against 8 GB of 1,024 MiB published.
+    assert rows.loc["A", "Memory (MiB)"] == "80.0 (8192.0, −8112.0)"
+    assert rows.loc["A", "Average"] == "70.0"
+    assert "Published by the paper" not in tables.markdown(compared, "Title")
+
+
+def test_what_was_not_run_says_so_and_is_never_shown_as_measured(compared):
+    rows = tables.side_by_side(compared).set_index("Method")
+    assert rows.loc["B", "T"] == "not run (60.0)"
+    assert rows.loc["B", "U"] == "not run"
+    assert rows.loc["Dense", "U"] == "not run (1.5)"
+    measured = compared[compared["source"] == "measured"]
+    assert not measured["value"].isin([60.0, 1.5, 2.5]).any()
+
+
+def test_two_models_of_one_label_share_a_row(tmp_path):
+    files = [metrics_file(tmp_path, "dense", 0, 0.9, "0.0")]
+    frame = collect.metrics(files)
+    other = frame.assign(model="n", task="u", value=40.0)
+    settings = {
+        **SETTINGS,
+        "tasks": ["t", "u"],
+        "takes": {"m": ["t"], "n": ["u"]},
+        "labels": {**SETTINGS["labels"], "models": {"m": "M", "n": "M"}},
+        "average": {"t": ["accuracy"], "u": ["accuracy"]},
+    }
+    summary = collect.over_seeds(pd.concat([frame, other]))
+    long = tables.tidy(summary, costs(tmp_path), [], settings)
+    row = tables.side_by_side(long).set_index("Method").loc["Dense"]
+    assert (row["T"], row["U"], row["Average"]) == ("90.0 ± 1.0", "40.0 ± 1.0", "65.0")
 
 
 def test_labels_with_characters_that_tables_use_stay_text():

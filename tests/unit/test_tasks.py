@@ -1,6 +1,7 @@
 """Kinds of tasks against brute force, plain transformers and likelihoods worked by hand."""
 
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -236,6 +237,32 @@ def test_multiple_choice_by_likelihoods_worked_by_hand(build, harness_task):
     whole, subject = metrics.compute(task, frame)
     assert whole["value"] == sum(right) / 2
     assert subject["subset"] == "small_choices"
+
+
+class Spelling:
+    """A tokenizer for which each word is its number."""
+
+    def __call__(self, text, **_):
+        """Reads the numbers."""
+        return {"input_ids": [int(word) for word in text.split()]}
+
+
+def test_perplexity_is_a_plain_sum_over_tokens(monkeypatch):
+    model = tiny.llama_model()
+    model.processor = Spelling()
+    words = torch.randint(0, 40, (29,), generator=torch.Generator().manual_seed(3)).tolist()
+    text = {"id": "text", "text": " ".join(map(str, words))}
+    _, found = run(monkeypatch, model, [text], kind="perplexity", window=7)
+    total = count = 0
+    for start in range(0, 28, 7):  # the last word fills no window
+        for length in range(1, 7):
+            ids = torch.tensor([words[start : start + length]])
+            with torch.no_grad():
+                logits = model.module(input_ids=ids).logits[0, -1]
+            total -= logits.double().log_softmax(-1)[words[start + length]].item()
+            count += 1
+    assert count == 24
+    assert found["perplexity"] == pytest.approx(math.exp(total / count), rel=1e-5)
 
 
 def test_a_task_that_lm_eval_does_not_know_is_told():

@@ -222,8 +222,8 @@ def note(frame: pd.DataFrame) -> str:
     measured = frame[frame["source"] == "measured"]
     seeds = int(measured["seeds"].max())
     over = (
-        f"Pruned rows: mean ± standard error over {seeds} calibration seeds where the method "
-        "uses calibration data; other rows: ± standard error over the test items."
+        f"Mean ± standard error over up to {seeds} calibration seeds, as the CSV says for each "
+        "number; where there is one, and of the dense model, ± standard error over the test items."
         if seeds > 1
         else "± standard error over the test items; one calibration seed."
     )
