@@ -144,6 +144,24 @@ BAD = [
     ("experiments/table1/seeds", {"wandas": [0]}, "unknown variant of this", "'wanda'"),
     ("experiments/table1/seeds", {"wanda": []}, "at least one entry", "seeds"),
     ("experiments/table1/seeds", [0], "type object", "variant to list"),
+    ("experiments/table1/average", {"shape": ["accuracy"]}, "unknown task of this", "scene-vqa"),
+    ("experiments/table1/average", {"captions": ["bleu"]}, "unknown metric 'bleu'", "cider"),
+    ("experiments/table1/published_rows", {"wanda": "wanda"}, "published_columns", "Add the key"),
+    (
+        "experiments/table1/dense_from",
+        {"demo-clip": "demo-blip2"},
+        "model of this table",
+        "demo-bl",
+    ),
+    ("experiments/table1/dense_from", {"demo-blip2": "demo-clip"}, "does not take", "same family"),
+    ("experiments/figure4/average", {"captions": ["cider"]}, "nothing: this kind", "Remove it"),
+    ("experiments/ablation-demo/x", {"wandas": 1}, "unknown variant of this figure", "'wanda'"),
+    ("experiments/ablation-demo/x_label", None, "no x_label", "Add the key"),
+    ("experiments/ablation-demo/x_scale", "log", "'first' on a logarithmic axis", "Correct"),
+    ("experiments/loss-landscape/steps", 4, "steps", "odd"),
+    ("experiments/loss-landscape/radius", 0, "exclusiveMinimum 0", "norm"),
+    ("models/demo-clip/like", "demo-blip", "unknown model with all keys", "'demo-blip2'"),
+    ("models/demo-clip/tasks", ["shap"], "unknown task 'shap'", "'shape'"),
     ("experiments/table1/kind", "tabel", "'tabel'", "Did you mean 'table'"),
     ("suites/second", ["shape"], "is in suite 'demo-zero-shot' too", "Remove it from one"),
     ("suites/demo-zero-shot", ["shape", "wikitext-2"], "does not suit model", "classification"),
@@ -315,3 +333,71 @@ def test_allocations_that_need_no_score_ignore_the_seed_as_far_as_their_criterio
     files = list(targets.scores(config, "table1"))
     assert len(files) == 2
     assert all(file.endswith("/spectrum.parquet") for file in files)
+
+
+PUBLISHED = {
+    "published": "table1-blip2",
+    "published_rows": {"wanda": "wanda"},
+    "published_columns": {"easy-vqa/accuracy": "vqav2_acc"},
+}
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("published_rows", {"wandas": "wanda"}, "unknown variant 'wandas'.*Did you mean 'wanda'"),
+        ("published_rows", {"wanda": "wandas"}, "unknown published method 'wandas'"),
+        ("published_columns", {"easy-vqa/accuracy": "vqa"}, "unknown published column 'vqa'"),
+        ("published_columns", {"easyvqa/accuracy": "vqav2_acc"}, "unknown task 'easyvqa'"),
+        ("published_columns", {"easy-vqa/bleu": "vqav2_acc"}, "unknown metric 'bleu'"),
+        ("published_where", {"pannel": "a"}, "unknown column of table1-blip2.csv 'pannel'"),
+        ("published_where", {"sparsity": "0.9"}, "no row of table1-blip2.csv has"),
+    ],
+)
+def test_what_is_wrong_with_published_numbers_is_told(key, value, said):
+    config = shipped()
+    config["experiments"]["table1"] |= PUBLISHED
+    configuration.check(copy.deepcopy(config), SCHEMAS)
+    config["experiments"]["table1"][key] = value
+    with pytest.raises(ConfigError, match=said):
+        configuration.check(config, SCHEMAS)
+
+
+def test_a_model_like_another_has_its_keys_and_its_own():
+    config = shipped()
+    config["models"]["mine"] = {"like": "demo-clip", "label": "Mine", "tasks": ["shape"]}
+    configuration.check(config, SCHEMAS)
+    assert config["models"]["mine"]["source"] == config["models"]["demo-clip"]["source"]
+    assert config["models"]["mine"]["label"] == "Mine"
+    config["experiments"]["table2"]["models"] = ["mine"]
+    assert targets.takes(config, "table2", "mine") == ["shape"]
+
+
+def merged(extra):
+    """What snakemake makes of the shipped files and one given with --configfile."""
+    config = shipped()
+
+    def update(into, new):
+        for key, value in new.items():
+            if isinstance(value, dict) and isinstance(into.get(key), dict):
+                update(into[key], value)
+            else:
+                into[key] = value
+
+    update(config, yaml.safe_load((ROOT / "config" / extra).read_text()))
+    return config
+
+
+def test_the_papers_configuration_is_right_and_every_experiment_counts_its_jobs():
+    config = merged("paper.yaml")
+    configuration.check(config, SCHEMAS)
+    assert len(config["run"]) == 16
+    for name in config["run"]:
+        counts = targets.jobs(config, name)
+        assert counts["prepare_model"] >= 1, name
+        assert sum(counts.values()) >= 4, name
+    table1 = targets.jobs(config, "table1")
+    # Seven variants on the generation model's four tasks and the swapped tower's one, and three
+    # dense models: generation on four, both matching ones on one.
+    assert table1["evaluate_model"] == 7 * (4 + 1) + 4 + 1 + 1
+    assert table1["prune_model"] == 7
