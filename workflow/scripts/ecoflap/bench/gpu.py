@@ -8,11 +8,11 @@ import pandas as pd
 import torch
 
 import ecoflap
+from ecoflap import published
 from ecoflap.bench import literal, models
 from ecoflap.models.base import Model
 from ecoflap.runtime import PACKAGE
 from ecoflap.scores import matrix_table
-from ecoflap.tables import read_published
 
 log = logging.getLogger(__name__)
 SPARSITY = "0.5"
@@ -170,8 +170,8 @@ def _to_wanda(frame: pd.DataFrame) -> pd.DataFrame:
 
 def _beside_published(frame: pd.DataFrame) -> pd.DataFrame:
     """Adds the published cost of the methods that have one."""
-    costs = read_published(PUBLISHED)
-    costs = costs[costs["sparsity"] == SPARSITY].set_index("method")
+    costs = pd.DataFrame(published.read(PUBLISHED, {"sparsity": SPARSITY})).set_index("method")
+    costs = costs[["seconds", "memory_gb"]].astype(float)
     rows = frame["what"].map(PUBLISHED_ROWS)
     return frame.assign(
         published_seconds=rows.map(costs["seconds"]),
