@@ -7,7 +7,7 @@ import pandas as pd
 from ecoflap import artifacts, baselines, calibration, models, pruning, runtime
 from ecoflap.registry import CRITERIA
 
-log = runtime.start_job(snakemake.log[0], snakemake.threads)
+log = runtime.start_job(snakemake.log[0], snakemake.threads, snakemake.params.python)
 settings, files = snakemake.params.settings, snakemake.input
 seed = int(snakemake.wildcards.seed)
 criterion = settings["criterion"]

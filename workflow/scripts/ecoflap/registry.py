@@ -67,11 +67,13 @@ class Family:
         formats: Formats of calibration samples.
         tasks: Kinds of task.
         environment: The environment of ``envs`` that its adapter needs.
+        config_file: What a folder with such a model holds.
     """
 
     formats: tuple[str, ...]
     tasks: tuple[str, ...]
     environment: str = "pipeline"
+    config_file: str = "config.json"
 
 
 # What the examples of a calibration format or of a kind of task must hold; the views that are not
@@ -159,6 +161,8 @@ ADAPTERS = Registry(
         "clip",
         "seq2seq",
         "causal-lm",
+        "blip-nlvr",
+        "open-clip",
         "generic",
     ),
 )
@@ -172,4 +176,13 @@ FAMILIES = {
     "clip": Family(("image-caption", "image-label"), ("classification",)),
     "seq2seq": Family(("text-prefix-target",), ("multiple-choice",)),
     "causal-lm": Family(("text-windows",), ("perplexity", "multiple-choice")),
+    "blip-nlvr": Family(("image-pair",), ("image-pair",), environment="lavis"),
+    "open-clip": Family(
+        ("image-caption", "image-label"),
+        ("classification", "corpus-retrieval"),
+        environment="open-clip",
+        config_file="open_clip_config.json",
+    ),
 }
+# Environments other than the pipeline's own, and the package that tells each.
+ENVIRONMENTS = {"lavis": "lavis", "open-clip": "open_clip"}
