@@ -9,7 +9,9 @@ STAMP := $(VENV)/.installed
 # Benchmarks also run where there is no .venv, such as a GPU machine with a torch of its own.
 BENCH := PYTHONPATH=workflow/scripts $(firstword $(wildcard $(RUN)/python) $(PYTHON)) -m ecoflap.bench
 
-.PHONY: help setup demo test bench bench-gpu lint format report clean
+ENVIRONMENTS := lavis open-clip
+
+.PHONY: help setup setup-lavis setup-open-clip demo test test-environments bench bench-gpu lint format report clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -24,12 +26,29 @@ $(STAMP): envs/lock.txt pyproject.toml
 	$(RUN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $(STAMP)
 
+setup-lavis: .venv-lavis/.installed  ## the environment of BLIP for NLVR2, into .venv-lavis
+
+setup-open-clip: .venv-open-clip/.installed  ## the environment of EVA-CLIP, into .venv-open-clip
+
+.venv-%/.installed: envs/%.yaml
+	@$(PYTHON) -c 'import sys; sys.exit("$*" == "lavis" and sys.version_info[:2] != (3, 11))' || \
+	  { echo "LAVIS on Python $$($(PYTHON) --version). Allowed: 3.11. Name one: make setup-lavis PYTHON=python3.11"; exit 1; }
+	$(PYTHON) -m venv .venv-$*
+	sed -n 's/^ *- \(.*==.*\)/\1/p' $< > .venv-$*/requirements.txt
+	.venv-$*/bin/python -m pip install --quiet --disable-pip-version-check $(PIP_FLAGS) -r .venv-$*/requirements.txt
+	@touch $@
+
 demo: $(STAMP)  ## all tables and figures on the demo models, one calibration seed
 	$(SNAKEMAKE)
 	@cat results/tables/table1.md
 
 test: $(STAMP)  ## unit, property and workflow tests
 	$(RUN)/python -m pytest
+
+test-environments: $(STAMP) $(ENVIRONMENTS:%=.venv-%/.installed)  ## models with an environment of their own
+	.venv-lavis/bin/python -m pytest -m environments tests/environments/test_blip_nlvr.py
+	.venv-open-clip/bin/python -m pytest -m environments tests/environments/test_open_clip.py
+	$(RUN)/python -m pytest -m environments tests/environments/test_rules.py
 
 bench:  ## speed and memory on a CPU, into results/benchmarks
 	$(BENCH) cpu

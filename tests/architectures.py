@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 import transformers
 from ecoflap.models import blip2_matching, blip_retrieval, generic
-from tiny import randomize
+from noise import randomize
 
 VOCABULARY = 40
 IMAGE, VIDEO, VISION_START, VISION_END = 39, 38, 37, 36

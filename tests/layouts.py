@@ -111,3 +111,25 @@ def imagenet(folder: Path, count: int = 4) -> dict:
         "validation": {"images": "val", "classes": "classes.json"},
     }
     return {"layout": "class-folders", "folder": str(folder), "splits": splits}
+
+
+def nlvr2(folder: Path, count: int = 6) -> dict:
+    """NLVR2: a file of sentences per split, pictures of the training split in numbered folders."""
+    for split, place in (("train", "images/train/{}"), ("dev", "dev")):
+        lines = []
+        for n in range(count):
+            pair = f"{split}-{n}-0"
+            for side in (0, 1):
+                name = f"{pair}-img{side}.png"
+                picture(folder / place.format(n % 2) / name, 2 * n + side + len(split))
+            entry = {"identifier": f"{pair}-0", "sentence": sentence(n), "synset": "dog"}
+            entry |= {"label": ("True", "False")[n % 2], "directory": n % 2, "query": "dogs0"}
+            if split == "dev":
+                del entry["directory"]
+            lines.append(json.dumps(entry))
+        write(folder / f"{split}.json", "\n".join(lines) + "\n")
+    splits = {
+        "train": {"sentences": "train.json", "images": "images/train"},
+        "dev": {"sentences": "dev.json", "images": "dev"},
+    }
+    return {"layout": "nlvr2", "folder": str(folder), "splits": splits}

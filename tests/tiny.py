@@ -2,6 +2,7 @@
 
 import torch
 from ecoflap.models import blip2, causal_lm, clip
+from noise import randomize
 from transformers import (
     Blip2Config,
     Blip2ForConditionalGeneration,
@@ -19,15 +20,6 @@ from transformers import (
 VOCABULARY = 40
 QUERIES = 4
 IMAGE_TOKEN = VOCABULARY - 1
-
-
-def randomize(module: torch.nn.Module, scale: float = 0.15) -> torch.nn.Module:
-    """Replaces every weight by seeded noise."""
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for parameter in module.parameters():
-            parameter.copy_(torch.randn(parameter.shape, generator=generator) * scale)
-    return module
 
 
 def blip2_model() -> blip2.Adapter:

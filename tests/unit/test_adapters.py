@@ -14,8 +14,8 @@ import transformers
 from ecoflap import calibration
 from ecoflap.errors import ModelError
 from ecoflap.models import family_of
+from noise import randomize
 from PIL import Image
-from tiny import randomize
 
 ALL = architectures.ARCHITECTURES
 PROMPTS = ["a dog", "what is in the house", "where"]

@@ -1,16 +1,24 @@
-"""One lock: what the conda environment pins is what the host environment pins."""
+"""One lock: what the conda environment pins is what the host environment pins.
+
+Models of other libraries have environments of their own, each pinned in one file.
+"""
 
 import ast
 import sys
 from pathlib import Path
 
+import pytest
 import yaml
+from ecoflap.interpreters import NEEDED
+from ecoflap.registry import ENVIRONMENTS, FAMILIES
 
 ROOT = Path(__file__).parents[2]
 IMPORTED_AS = {"lm-eval": "lm_eval", "pillow": "PIL", "pyyaml": "yaml", "easy-vqa": "easy_vqa"}
 WITH_TRANSFORMERS = {"huggingface_hub", "tokenizers"}
 # transformers imports these when it reads GGUF files and tokenizers, pandas for LaTeX.
 INDIRECT = {"gguf", "sentencepiece", "jinja2"}
+ELSEWHERE = {"torchvision", *ENVIRONMENTS.values()}  # of other environments alone
+INSTALLED_AS = {"PIL": "pillow", "lavis": "salesforce-lavis", "open_clip": "open_clip_torch"}
 
 
 def pins():
@@ -18,8 +26,8 @@ def pins():
     return {line.lower() for line in lines if line and not line.startswith("#")}
 
 
-def rule_packages():
-    content = yaml.safe_load((ROOT / "envs/pipeline.yaml").read_text())
+def rule_packages(environment="pipeline"):
+    content = yaml.safe_load((ROOT / f"envs/{environment}.yaml").read_text())
     return content["dependencies"][-1]["pip"]
 
 
@@ -39,8 +47,23 @@ def test_rules_pin_all_that_the_library_imports():
                 imported |= {alias.name.split(".")[0] for alias in node.names}
             elif isinstance(node, ast.ImportFrom):
                 imported.add(node.module.split(".")[0])
-    third_party = imported - set(sys.stdlib_module_names) - {"ecoflap"}
+    third_party = imported - set(sys.stdlib_module_names) - {"ecoflap"} - ELSEWHERE
     names = {line.partition("==")[0].lower() for line in rule_packages()}
     assert third_party - WITH_TRANSFORMERS == {
         IMPORTED_AS.get(name, name) for name in names - INDIRECT
     }
+
+
+def test_families_have_an_environment_that_exists():
+    needed = {family.environment for family in FAMILIES.values()}
+    assert needed == {"pipeline", *ENVIRONMENTS}
+    assert {path.stem for path in (ROOT / "envs").glob("*.yaml")} == needed
+
+
+@pytest.mark.parametrize("environment", ENVIRONMENTS)
+def test_other_environments_pin_all_that_their_jobs_stand_on(environment):
+    lines = rule_packages(environment)
+    assert all(line.count("==") == 1 for line in lines)
+    names = {line.partition("==")[0].lower() for line in lines}
+    wanted = {*NEEDED, "torchvision", ENVIRONMENTS[environment]}
+    assert {INSTALLED_AS.get(name, name) for name in wanted} <= names

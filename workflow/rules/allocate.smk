@@ -12,7 +12,7 @@ rule choose_max_sparsity:
     wildcard_constraints:
         variant="|".join(config["variants"]),
     conda:
-        "../../envs/pipeline.yaml"
+        environment
     threads: 1
     resources:
         gpu=GPUS,
@@ -27,6 +27,7 @@ rule choose_max_sparsity:
         batch_size=lookup(dpath="models/{model}/batch_size", within=config),
         blocks=model_blocks,
         device=config["device"],
+        python=interpreter,
         code=margins_code,
     message:
         "Choosing p_max at {wildcards.sparsity} in {wildcards.model} for {wildcards.variant}, seed {wildcards.seed}"

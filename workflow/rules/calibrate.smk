@@ -10,7 +10,7 @@ rule extract_calibration:
     benchmark:
         "results/benchmarks/extract_calibration/{model}/{calibration}/seed{seed}.tsv"
     conda:
-        "../../envs/pipeline.yaml"
+        environment
     threads: 1
     resources:
         mem_mb=4000,
@@ -18,6 +18,7 @@ rule extract_calibration:
     params:
         settings=calibration_settings,
         blocks=model_blocks,
+        python=interpreter,
         code=calibration_code,
     message:
         "Drawing calibration samples {wildcards.calibration} for {wildcards.model}, seed {wildcards.seed}"

@@ -12,7 +12,7 @@ rule evaluate_model:
     benchmark:
         "results/benchmarks/evaluate_model/{model}/{variant}/seed{seed}/{sparsity}/{suite}.tsv"
     conda:
-        "../../envs/pipeline.yaml"
+        environment
     threads: 1
     resources:
         gpu=GPUS,
@@ -23,6 +23,7 @@ rule evaluate_model:
         dtype=lookup(dpath="models/{model}/dtype", within=config),
         device=config["device"],
         blocks=model_blocks,
+        python=interpreter,
         code=evaluation_code,
     message:
         "Evaluating {wildcards.model} {wildcards.variant} {wildcards.sparsity} on {wildcards.suite}, seed {wildcards.seed}"

@@ -9,7 +9,7 @@ rule loss_landscape:
     benchmark:
         "results/benchmarks/loss_landscape/{landscape}.tsv"
     conda:
-        "../../envs/pipeline.yaml"
+        environment
     threads: 1
     resources:
         gpu=GPUS,
@@ -20,6 +20,7 @@ rule loss_landscape:
         loading=landscape_loading,
         seed=config["seeds"][0],
         device=config["device"],
+        python=interpreter,
         code=landscape_code,
     message:
         "Walking the loss landscape {wildcards.landscape}"

@@ -9,13 +9,14 @@ rule prepare_model:
     benchmark:
         "results/benchmarks/prepare_model/{model}.tsv"
     conda:
-        "../../envs/pipeline.yaml"
+        environment
     threads: 1
     resources:
         mem_mb=4000,
         runtime=60,
     params:
         settings=prepare_settings,
+        python=interpreter,
         code=prepare_code,
     message:
         "Preparing the dense model {wildcards.model}"

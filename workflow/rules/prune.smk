@@ -15,7 +15,7 @@ rule prune_model:
     wildcard_constraints:
         variant="|".join(config["variants"]),
     conda:
-        "../../envs/pipeline.yaml"
+        environment
     threads: 1
     resources:
         gpu=GPUS,
@@ -28,6 +28,7 @@ rule prune_model:
         batch_size=lookup(dpath="models/{model}/batch_size", within=config),
         device=config["device"],
         blocks=model_blocks,
+        python=interpreter,
         code=prune_code,
     message:
         "Pruning {wildcards.model} to {wildcards.sparsity} with {wildcards.variant}, seed {wildcards.seed}"

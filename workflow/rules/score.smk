@@ -10,7 +10,7 @@ rule compute_scores:
     benchmark:
         "results/benchmarks/compute_scores/{model}/{calibration}/seed{seed}/{score}.tsv"
     conda:
-        "../../envs/pipeline.yaml"
+        environment
     threads: 1
     resources:
         gpu=GPUS,
@@ -22,6 +22,7 @@ rule compute_scores:
         offload=lookup(dpath="models/{model}/offload", within=config),
         device=config["device"],
         blocks=model_blocks,
+        python=interpreter,
         code=score_code,
     message:
         "Scoring {wildcards.model} with {wildcards.score}, seed {wildcards.seed}"

@@ -6,7 +6,7 @@ what the choice cost.
 
 from ecoflap import artifacts, calibration, margins, models, runtime
 
-log = runtime.start_job(snakemake.log[0], snakemake.threads)
+log = runtime.start_job(snakemake.log[0], snakemake.threads, snakemake.params.python)
 files, params, wildcards = snakemake.input, snakemake.params, snakemake.wildcards
 seed, sparsity = int(wildcards.seed), wildcards.sparsity
 

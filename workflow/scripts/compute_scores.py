@@ -5,7 +5,7 @@ Output: one row per matrix (parquet), and what the scoring cost (JSON).
 
 from ecoflap import artifacts, calibration, models, runtime, scores
 
-log = runtime.start_job(snakemake.log[0], snakemake.threads)
+log = runtime.start_job(snakemake.log[0], snakemake.threads, snakemake.params.python)
 settings, seed = dict(snakemake.params.settings), int(snakemake.wildcards.seed)
 
 model = models.load(

@@ -6,7 +6,7 @@ Output: the predictions of all tasks (parquet), and the metrics computed from th
 from ecoflap import artifacts, models, pruning, runtime
 from ecoflap.evaluation.suite import evaluate
 
-log = runtime.start_job(snakemake.log[0], snakemake.threads)
+log = runtime.start_job(snakemake.log[0], snakemake.threads, snakemake.params.python)
 files, wildcards = snakemake.input, snakemake.wildcards
 
 model = models.load(

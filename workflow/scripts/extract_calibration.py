@@ -5,7 +5,7 @@ Output: samples.safetensors (tensors [samples, ...]) and manifest.json (ids, tex
 
 from ecoflap import artifacts, calibration, models, runtime
 
-log = runtime.start_job(snakemake.log[0], snakemake.threads)
+log = runtime.start_job(snakemake.log[0], snakemake.threads, snakemake.params.python)
 settings, seed = snakemake.params.settings, int(snakemake.wildcards.seed)
 
 model = models.load(

@@ -6,7 +6,7 @@ Output: one row per grid point (parquet): x, y, loss.
 from ecoflap import artifacts, calibration, models, runtime
 from ecoflap.landscape import loss_landscape
 
-log = runtime.start_job(snakemake.log[0], snakemake.threads)
+log = runtime.start_job(snakemake.log[0], snakemake.threads, snakemake.params.python)
 files, params = snakemake.input, snakemake.params
 settings = dict(params.settings)
 

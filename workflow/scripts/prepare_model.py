@@ -8,7 +8,7 @@ from pathlib import Path
 from ecoflap import artifacts, models, runtime, scores
 from ecoflap.models import sources, towers
 
-log = runtime.start_job(snakemake.log[0], snakemake.threads)
+log = runtime.start_job(snakemake.log[0], snakemake.threads, snakemake.params.python)
 folder = Path(snakemake.output.model)
 settings = snakemake.params.settings
 

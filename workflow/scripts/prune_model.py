@@ -8,7 +8,7 @@ from ecoflap import artifacts, baselines, calibration, models, pruning, runtime
 from ecoflap.imported import take_checkpoint
 from ecoflap.registry import CRITERIA, IMPORTED
 
-log = runtime.start_job(snakemake.log[0], snakemake.threads)
+log = runtime.start_job(snakemake.log[0], snakemake.threads, snakemake.params.python)
 settings, files = snakemake.params.settings, snakemake.input
 seed = int(snakemake.wildcards.seed)
 criterion = settings["criterion"]

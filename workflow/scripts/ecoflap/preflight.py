@@ -79,7 +79,7 @@ def _models(config: Mapping) -> Iterator[Need]:
             yield Need(what, state, where, "Run `snakemake download` where there is a network.")
         environment = FAMILIES[entry["family"]].environment
         if environment != "pipeline":
-            python = config.get("environments", {}).get(environment)
+            python = config["environments"].get(environment)
             state = "here" if python else "unknown"
             remedy = f"Use --sdm conda, or name its Python under environments.{environment}."
             yield Need(f"environment {environment}", state, python or "conda", remedy)

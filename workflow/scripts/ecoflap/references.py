@@ -2,12 +2,12 @@
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from fractions import Fraction
-from pathlib import Path
 
 from ecoflap import checks_experiments
 from ecoflap.allocation import METHODS, exact
 from ecoflap.checks_data import data_problems
 from ecoflap.errors import AllocationError, message
+from ecoflap.readiness import environment_problems
 from ecoflap.registry import (
     CRITERIA,
     FAMILIES,
@@ -27,19 +27,13 @@ def reference_problems(config: Mapping) -> Iterator[str]:
         config: The merged configuration, defaults filled in.
     """
     yield from _missing("run", "experiment", config["run"], config["experiments"])
+    yield from environment_problems(config)
     yield from data_problems(config)
     for name, model in config["models"].items():
         if model["family"] not in FAMILIES:
             yield f"models.{name}: " + unknown("model family", model["family"], FAMILIES)
             return
         yield from _donor_problems(f"models.{name}", config, model)
-        folder = model["source"].get("folder")
-        if folder is not None and not Path(folder, "config.json").is_file():
-            yield message(
-                f"models.{name}: no model in source.folder '{folder}'",
-                "a folder with config.json, written by save_pretrained",
-                "Correct the path; it counts from where snakemake runs.",
-            )
         yield from _calibration_problems(f"models.{name}", config, model, model["calibration"])
     for name, score in config["scores"].items():
         if score["estimator"] not in SCORES:

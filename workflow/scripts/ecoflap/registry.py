@@ -69,12 +69,14 @@ class Family:
         environment: The environment of ``envs`` that its adapter needs.
         contrastive: Whether the samples of a batch are compared with each other, so that a batch
             of one has nothing to learn from.
+        config_file: What a folder with such a model holds.
     """
 
     formats: tuple[str, ...]
     tasks: tuple[str, ...]
     environment: str = "pipeline"
     contrastive: bool = False
+    config_file: str = "config.json"
 
 
 # What the examples of a calibration format or of a kind of task must hold; the views that are not
@@ -162,6 +164,8 @@ ADAPTERS = Registry(
         "clip",
         "seq2seq",
         "causal-lm",
+        "blip-nlvr",
+        "open-clip",
         "generic",
     ),
 )
@@ -177,4 +181,14 @@ FAMILIES = {
     ),
     "seq2seq": Family(("text-prefix-target",), ("multiple-choice",)),
     "causal-lm": Family(("text-windows",), ("perplexity", "multiple-choice")),
+    "blip-nlvr": Family(("image-pair",), ("image-pair",), environment="lavis"),
+    "open-clip": Family(
+        ("image-caption", "image-label"),
+        ("classification", "corpus-retrieval"),
+        environment="open-clip",
+        contrastive=True,
+        config_file="open_clip_config.json",
+    ),
 }
+# Environments other than the pipeline's own, and the package that tells each.
+ENVIRONMENTS = {"lavis": "lavis", "open-clip": "open_clip"}

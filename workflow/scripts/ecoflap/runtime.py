@@ -16,14 +16,27 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
+from ecoflap import interpreters
 from ecoflap.errors import ConfigError, message
 
 PACKAGE = Path(__file__).parent
-LIBRARIES = ("torch", "transformers", "numpy", "safetensors", "pyarrow")
+LIBRARIES = (
+    "torch",
+    "transformers",
+    "numpy",
+    "safetensors",
+    "pyarrow",
+    "torchvision",
+    "timm",
+    "salesforce-lavis",
+    "open_clip_torch",
+)
 
 
-def start_job(log_file: str, threads: int = 1) -> logging.Logger:
+def start_job(log_file: str, threads: int = 1, python: str | None = None) -> logging.Logger:
     """Sends everything that this process and its children print to the rule's log.
+
+    If the rule's model needs another Python, the script starts again with that one.
 
     File descriptors are duplicated, not ``sys.stderr`` replaced, so that native
     code, children and the traceback of a crash land in the log too.
@@ -31,6 +44,7 @@ def start_job(log_file: str, threads: int = 1) -> logging.Logger:
     Args:
         log_file: The rule's log.
         threads: CPU threads that torch may use.
+        python: Interpreter of the model's environment; None to go on with this one.
     """
     Path(log_file).parent.mkdir(parents=True, exist_ok=True)
     sys.stdout.flush()
@@ -39,6 +53,8 @@ def start_job(log_file: str, threads: int = 1) -> logging.Logger:
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
     os.close(descriptor)
+    interpreters.change_to(python)
+    interpreters.use_own_packages()
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True
     )

@@ -1,10 +1,12 @@
 """Adapters: the only modules that know transformers. `load` picks one by the model's class."""
 
+import importlib.util
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ecoflap.errors import ModelError, message
-from ecoflap.registry import ADAPTERS, FAMILIES
+from ecoflap.registry import ADAPTERS, ENVIRONMENTS, FAMILIES
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
@@ -19,6 +21,7 @@ FAMILY_OF_CLASS = {
     "BlipForConditionalGeneration": "blip-captioning",
     "BlipForImageTextRetrieval": "blip-retrieval",
     "Blip2ForImageTextRetrieval": "blip2-matching",
+    "BlipNLVR": "blip-nlvr",  # LAVIS's
 }
 
 
@@ -41,6 +44,53 @@ def family_of(config: "PreTrainedConfig") -> str:
     if architecture in IMAGE_TEXT.values() and not encodes_text:
         return "image-text"
     return "generic"
+
+
+def _outside_family(path: str | Path) -> str | None:
+    """Returns the family of a local folder whose model is none of transformers'."""
+    for name, family in FAMILIES.items():
+        if family.environment in ENVIRONMENTS and Path(path, family.config_file).is_file():
+            config = json.loads(Path(path, family.config_file).read_text())
+            architecture = next(iter(config.get("architectures") or []), None)
+            if FAMILY_OF_CLASS.get(architecture) == name or family.config_file != "config.json":
+                return name
+    return None
+
+
+def _identified(path: str | Path) -> tuple[str, str]:
+    """Returns family and class of a checkpoint.
+
+    Raises:
+        ModelError: if it cannot be read, or its family needs another environment than this one.
+    """
+    from transformers import AutoConfig, __version__
+
+    outside = _outside_family(path)
+    if outside is not None:
+        environment = FAMILIES[outside].environment
+        package = ENVIRONMENTS[environment]
+        if importlib.util.find_spec(package) is None:
+            raise _elsewhere(path, outside, environment, f"no package {package} here")
+        from ecoflap.models.outside import import_torchvision
+
+        import_torchvision()  # before the adapter's library imports it
+        return outside, FAMILIES[outside].config_file
+    if int(__version__.partition(".")[0]) < 5:
+        raise _elsewhere(path, "a class of transformers", "pipeline", f"{__version__} is too old")
+    config = AutoConfig.from_pretrained(path, trust_remote_code=False)
+    return family_of(config), ", ".join(config.architectures or ["no architecture"])
+
+
+def _elsewhere(path: str | Path, family: str, environment: str, reason: str) -> ModelError:
+    target = "setup" if environment == "pipeline" else f"setup-{environment}"
+    return ModelError(
+        message(
+            f"'{path}' ({family}) cannot be loaded in this environment: {reason}",
+            f"a Python with what envs/{environment}.yaml pins",
+            f"Run `make {target}` and use its Python; in the pipeline use --sdm conda, or name "
+            "the Python under environments.",
+        )
+    )
 
 
 def load(
@@ -70,7 +120,6 @@ def load(
     """
     import torch
     from safetensors import SafetensorError
-    from transformers import AutoConfig
 
     from ecoflap.models.loading import Loader
     from ecoflap.runtime import resolve_device
@@ -78,12 +127,10 @@ def load(
     if dtype not in DTYPES:
         raise ModelError(message(f"dtype '{dtype}'", ", ".join(DTYPES), "Correct the dtype."))
     try:
-        config = AutoConfig.from_pretrained(path, trust_remote_code=False)
+        found, name = _identified(path)
     except (OSError, ValueError) as error:
         raise _unreadable(path, error) from error
-    found = family_of(config)
     if family not in (None, found):
-        name = ", ".join(config.architectures or ["no architecture"])
         raise ModelError(
             message(
                 f"'{path}' ({name}) is of the family {found}",

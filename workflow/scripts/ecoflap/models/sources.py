@@ -11,9 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ecoflap.errors import ModelError, message
+from ecoflap.registry import FAMILIES
 
 if TYPE_CHECKING:
     from ecoflap.models.base import Model
+
+
+PICKLED = (".bin", ".pth")
 
 
 def fetch(source: Mapping[str, str], folder: str | Path) -> None:
@@ -35,11 +39,11 @@ def fetch(source: Mapping[str, str], folder: str | Path) -> None:
 
 
 def _copy(source: Path, folder: Path) -> None:
-    if not (source / "config.json").is_file():
+    if not any((source / family.config_file).is_file() for family in FAMILIES.values()):
         raise ModelError(
             message(
                 f"no model in '{source}'",
-                "a folder with config.json, safetensors and processor files",
+                "a folder with config.json (open_clip_config.json), weights and processor files",
                 "Correct source.folder of the model.",
             )
         )
@@ -118,17 +122,17 @@ def access_problem(name: str, error: BaseException) -> ModelError | None:
 
 def is_pickled(folder: str | Path) -> bool:
     """Tells whether a checkpoint's weights are in PyTorch's own files."""
-    return any(Path(folder).glob("*.bin"))
+    return any(file.suffix in PICKLED for file in Path(folder).iterdir())
 
 
 def rewrite(model: "Model", folder: str | Path) -> None:
     """Replaces the weights in a folder by those of a model that was loaded from it."""
     folder, new = Path(folder), Path(folder, "rewritten")
-    model.module.save_pretrained(new)  # not over files that may still be mapped into memory
-    for pattern in ("*.safetensors", "*.bin", "*.index.json"):
-        for old in folder.glob(pattern):
+    model.save(new)  # not over files that may still be mapped into memory
+    for old in list(folder.iterdir()):
+        if old.suffix in (".safetensors", *PICKLED) or old.name.endswith(".index.json"):
             old.unlink()
-    for file in new.glob("model*.safetensors*"):
+    for file in new.glob("*.safetensors*"):
         file.replace(folder / file.name)
     shutil.rmtree(new)
 
