@@ -169,3 +169,13 @@ def test_an_allocation_refuses_the_scores_of_another_estimator():
     allocation.allocate(frame, sparsity="0.5")
     with pytest.raises(AllocationError, match="owl with scores of the estimator gradnorm"):
         allocation.allocate(frame, sparsity="0.5", method="owl")
+
+
+@pytest.mark.parametrize(
+    "keep",
+    [lambda groups: [int(n) for n in groups.sizes], lambda groups: [200], lambda groups: [0]],
+)
+def test_a_method_of_ones_own_is_held_to_the_budget(keep, monkeypatch):
+    monkeypatch.setitem(allocation.METHODS, "own", allocation.methods.Method(keep))
+    with pytest.raises(AllocationError, match="allocation own keeps .*200 in 3 groups"):
+        allocation.allocate(table(), sparsity="0.5", method="own")

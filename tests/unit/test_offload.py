@@ -1,7 +1,10 @@
 """Weights that come and go with their block give the same bytes as weights that stay."""
 
 import json
+import os
+import shutil
 
+import architectures
 import ecoflap
 import pytest
 import tiny
@@ -145,3 +148,27 @@ def test_a_checkpoint_in_use_is_not_saved_over_and_an_old_one_leaves_nothing(che
     (folder / "old" / "model.safetensors").write_bytes(b"of another model")
     model.save(folder / "old")
     type(model.module).from_pretrained(folder / "old")
+
+
+def test_a_checkpoint_that_changes_while_it_is_read_is_told(checkpoint):
+    model, folder = checkpoint
+    shutil.copytree(folder / "dense", folder / "moving")
+    other = ecoflap.load(folder / "moving", device="cpu", offload="disk")
+    for file in (folder / "moving").glob("*.safetensors"):
+        os.utime(file, ns=(1, 1))
+    with pytest.raises(ModelError, match="has changed since the model was loaded"):
+        ecoflap.score(other, tiny.batches(model, 1), estimator="magnitude")
+
+
+@pytest.mark.parametrize("offload", ["none", "cpu", "disk"])
+def test_a_saved_config_asks_for_caches_as_the_loaded_one_did(tmp_path, offload):
+    architectures.ARCHITECTURES["t5"].build().save_pretrained(tmp_path / "dense")
+    model = ecoflap.load(tmp_path / "dense", device="cpu", offload=offload)
+    assert not model.module.config.use_cache
+    model.save(tmp_path / "saved")
+    one, other = (
+        json.loads((tmp_path / name / "config.json").read_text()) for name in ("dense", "saved")
+    )
+    assert one["use_cache"]
+    assert one == other
+    assert not model.module.config.use_cache

@@ -186,3 +186,28 @@ def test_a_plan_that_a_pattern_cannot_follow_is_told_before_anything_changes(fam
         ecoflap.prune(model, tiny.batches(model), plan_for(model, "0.4"), pattern="2:4")
     for matrix, weight in zip(model.matrices(), before, strict=True):
         assert torch.equal(matrix.module.weight, weight)
+
+
+@pytest.mark.parametrize("estimator", ["gradnorm", "zeroth", "first", "fisher", "local-wanda"])
+def test_batches_that_leave_a_tower_out_are_refused_by_every_score(estimator):
+    model = without_pictures()
+    with pytest.raises(PruningError, match="the model never runs vision"):
+        ecoflap.score(model, tiny.batches(model, 1), estimator=estimator)
+
+
+def test_batches_that_leave_a_tower_out_change_nothing():
+    model = without_pictures()
+    before = {name: t.clone() for name, t in model.module.state_dict().items()}
+    with pytest.raises(PruningError, match=r"the model never runs vision.*3 in all"):
+        ecoflap.prune(model, tiny.batches(model, 1), plan_for(model), criterion="wanda")
+    for name, tensor in model.module.state_dict().items():
+        assert torch.equal(tensor, before[name]), name
+    assert not model.masks
+
+
+def without_pictures():
+    """BLIP-2 whose loss is that of its language model alone."""
+    model = tiny.blip2_model()
+    words = ("input_ids", "attention_mask", "labels")
+    model.loss = lambda batch: model.module.language_model(**{k: batch[k] for k in words}).loss
+    return model

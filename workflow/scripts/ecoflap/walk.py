@@ -37,6 +37,7 @@ class Walk:
             self.calls, self.needed = blocks.survey(
                 self.modules, lambda: model.loss(batches[0]), model.resident
             )
+            self._check_reached()
 
     def __iter__(self) -> Iterator[Block]:
         """Yields the blocks as the model runs them, each with its weights on the device.
@@ -50,6 +51,18 @@ class Walk:
             if self.batches:
                 end = self.calls.first_call(following.index) if following else 0
                 self.traces = [trace.cut(end, self.needed) for trace in self.traces]
+
+    def _check_reached(self) -> None:
+        """Refuses batches that leave out a block, before anything is changed."""
+        idle = [b for b in self.model.blocks if b.matrices and b.index not in self.calls.calls]
+        if idle:
+            raise PruningError(
+                message(
+                    f"the model never runs {idle[0].name} on these batches ({len(idle)} in all)",
+                    "batches that reach every block",
+                    "Pass batches with all inputs of the model.",
+                )
+            )
 
     def __len__(self) -> int:
         """Returns the number of blocks that are walked."""

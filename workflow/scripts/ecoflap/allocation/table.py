@@ -188,6 +188,18 @@ def _grouped(
 def _kept(groups: Groups, method: str, of: int | None) -> list[int]:
     """Returns the weights kept per group, N of each M if asked for."""
     kept = METHODS[method].keep(groups)
+    total = budget(groups.sizes, groups.sparsity)
+    fits = len(kept) == len(groups.sizes) and all(
+        0 <= n <= size for n, size in zip(kept, groups.sizes, strict=True)
+    )
+    if not fits or sum(kept) != total:
+        raise AllocationError(
+            message(
+                f"allocation {method} keeps {sum(kept)} weights in {len(kept)} groups",
+                f"{total} in {len(groups.sizes)} groups, none more than it has",
+                "Correct the method; allocation.integers.rounded makes a share exact.",
+            )
+        )
     if of is None:
         return kept
     if method == "uniform" and ((1 - exact(groups.sparsity)) * of).denominator > 1:
@@ -198,5 +210,4 @@ def _kept(groups: Groups, method: str, of: int | None) -> list[int]:
                 "Correct the sparsity, or use an allocation with an N for each group.",
             )
         )
-    total = budget(groups.sizes, groups.sparsity)
     return n_of_m(kept, groups.table["n_weights"], groups.group, total, of)

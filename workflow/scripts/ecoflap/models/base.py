@@ -4,7 +4,7 @@ import inspect
 import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -102,7 +102,7 @@ class Model:
         self.processor = processor
         self.masks: dict[str, torch.Tensor] = {}
         self.weights: Offload | None = None
-        _switch_off_caches(module)
+        self._caches = _switch_off_caches(module)
         found = {
             name: (self.tower_of(name), modules)
             for name, modules in structure.find_block_lists(module)
@@ -278,12 +278,24 @@ class Model:
         """
         if Path(folder).is_file():
             raise ModelError(message(f"save to '{folder}', a file", "a folder", "Name another."))
-        if self.weights:
-            self.weights.store.save(self.module, Path(folder))
-        else:
-            self.module.save_pretrained(folder)
+        with self._caches_as_loaded():
+            if self.weights:
+                self.weights.store.save(self.module, Path(folder))
+            else:
+                self.module.save_pretrained(folder)
         if self.processor is not None:
             self.processor.save_pretrained(folder)
+
+    @contextmanager
+    def _caches_as_loaded(self) -> Iterator[None]:
+        """Gives the configs back what they said of caches, for others to read."""
+        for config, use_cache in self._caches.values():
+            config.use_cache = use_cache
+        try:
+            yield
+        finally:
+            for config, _ in self._caches.values():
+                config.use_cache = False
 
     def _check(self, *, told: bool) -> None:
         """Raises if nothing can be pruned or a weight has two names; tells what stays dense."""
@@ -360,8 +372,15 @@ def _make_segments(module: nn.Module, blocks: Sequence[Block]) -> list[Block]:
     ]
 
 
-def _switch_off_caches(module: nn.Module) -> None:
+def _switch_off_caches(module: nn.Module) -> dict[int, tuple[Any, bool]]:
+    """Returns each config that asked for a cache, by its identity, with what it asked for."""
     # A cache filled in the forward makes the recomputation in the backward save other tensors.
-    for part in module.modules():
-        if hasattr(getattr(part, "config", None), "use_cache"):
-            part.config.use_cache = False
+    configs = {id(part.config): part.config for part in module.modules() if hasattr(part, "config")}
+    found = {
+        key: (config, config.use_cache)
+        for key, config in configs.items()
+        if hasattr(config, "use_cache")
+    }
+    for config, _ in found.values():
+        config.use_cache = False
+    return found

@@ -78,6 +78,7 @@ class DiskStore:
             index: ``safetensors_file`` and ``weight_name`` of each parameter.
         """
         self.checkpoint, self.index = checkpoint, index
+        self.stamps = {file: _stamp(file) for file in self._files()}
         self.scratch = TemporaryDirectory(prefix="ecoflap-weights-")
         self.changed: dict[str, Path] = {}
 
@@ -85,6 +86,15 @@ class DiskStore:
         """Reads the newest value of a parameter."""
         if name in self.changed:
             return _read(self.changed[name], name)
+        file = self.index[name]["safetensors_file"]
+        if _stamp(file) != self.stamps[file]:
+            raise ModelError(
+                message(
+                    f"{file} has changed since the model was loaded",
+                    "the file that offload='disk' reads from, as it was",
+                    "Load the model again.",
+                )
+            )
         return self.checkpoint[name]
 
     def write(self, changed: Mapping[str, torch.Tensor]) -> None:
@@ -201,6 +211,15 @@ class Offload:
             shape = owner._parameters[key].shape
             empty = torch.empty(shape, dtype=self.dtype, device="meta")
             owner._parameters[key] = nn.Parameter(empty, requires_grad=False)
+
+
+def _stamp(file: str) -> tuple[int, int] | None:
+    """Returns size and time of a file; None if it is gone."""
+    try:
+        found = os.stat(file)
+    except OSError:
+        return None
+    return found.st_size, found.st_mtime_ns
 
 
 def _keys(path: Path) -> list[str]:

@@ -33,16 +33,19 @@ def mean_over_batches(
         label: Shown by the progress bar.
 
     Returns:
-        Mean by matrix name.
+        Mean by matrix name; zero for matrices that no loss depends on, and nothing for those of
+        blocks that the model never runs.
 
     Raises:
         PruningError: if the loss is not finite.
     """
     totals = {matrix.name: 0.0 for matrix in model.matrices()}
-    for values in over_batches(model, batches, reduce, label):
+    reached: set[int] = set()
+    for values in over_batches(model, batches, reduce, label, reached):
         for name, value in values.items():
             totals[name] += value.item()
-    return {name: total / len(batches) for name, total in totals.items()}
+    ran = (matrix.name for matrix in model.matrices() if matrix.block in reached)
+    return {name: totals[name] / len(batches) for name in ran}
 
 
 def over_batches(
@@ -50,6 +53,7 @@ def over_batches(
     batches: Sequence[Mapping[str, torch.Tensor]],
     reduce: Reduce,
     label: str,
+    reached: set[int] | None = None,
 ) -> Iterator[dict[str, torch.Tensor]]:
     """Yields for each batch ``reduce(weight, gradient)`` of each matrix.
 
@@ -61,6 +65,7 @@ def over_batches(
         batches: Calibration batches on the model's device.
         reduce: Turns weight and gradient (float32) [n_out, n_in] into a smaller tensor.
         label: Shown by the progress bar.
+        reached: Gets the indices of the blocks that ran.
 
     Yields:
         The reduced value by matrix name; matrices without a gradient are missing.
@@ -70,7 +75,7 @@ def over_batches(
     """
     with _without_gradients(model):
         for batch in tqdm(batches, desc=label, unit="batch", disable=None):
-            yield _one_batch(model, batch, reduce)
+            yield _one_batch(model, batch, reduce, set() if reached is None else reached)
 
 
 @contextmanager
@@ -87,7 +92,7 @@ def _without_gradients(model: "Model") -> Iterator[None]:
 
 
 def _one_batch(
-    model: "Model", batch: Mapping[str, torch.Tensor], reduce: Reduce
+    model: "Model", batch: Mapping[str, torch.Tensor], reduce: Reduce, reached: set[int]
 ) -> dict[str, torch.Tensor]:
     """Reduces the gradients of one batch; in float16 those of a scaled loss.
 
@@ -98,6 +103,7 @@ def _one_batch(
         model: The model.
         batch: One batch.
         reduce: What to make of each gradient.
+        reached: Gets the indices of the blocks that ran.
 
     Returns:
         The reduced value by matrix name.
@@ -111,6 +117,7 @@ def _one_batch(
             if not torch.isfinite(loss):
                 raise _not_finite(f"the loss of a calibration batch is {loss.item()}")
             (loss.to(torch.promote_types(loss.dtype, torch.float32)) * scale).backward()
+        reached.update(taps.calls)
         values = taps.finish()
         overflown = [name for name, value in values.items() if not torch.isfinite(value).all()]
         if not overflown:

@@ -1,5 +1,6 @@
 """The paper's zeroth-order score: how much the loss moves when a matrix is shaken."""
 
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -46,10 +47,9 @@ def compute(
         Score by matrix name.
     """
     wanted = [block for block in model.blocks if blocks is None or block.index in blocks]
-    totals = {matrix.name: 0.0 for block in wanted for matrix in block.matrices}
-    with tqdm(
-        total=len(batches) * len(totals), desc="zeroth", unit="matrix", disable=None
-    ) as progress:
+    totals: Counter[str] = Counter()  # nothing for blocks that the model never runs
+    steps = len(batches) * sum(len(block.matrices) for block in wanted)
+    with tqdm(total=steps, desc="zeroth", unit="matrix", disable=None) as progress:
         for number, batch in enumerate(batches):
             for block, loss in _losses(model, batch, wanted):
                 for matrix in block.matrices:
