@@ -48,7 +48,7 @@ test: $(STAMP)  ## unit, property and workflow tests
 test-environments: $(STAMP) $(ENVIRONMENTS:%=.venv-%/.installed)  ## models with an environment of their own
 	.venv-lavis/bin/python -m pytest -m environments tests/environments/test_blip_nlvr.py
 	.venv-open-clip/bin/python -m pytest -m environments tests/environments/test_open_clip.py
-	$(RUN)/python -m pytest -m environments tests/environments/test_rules.py
+	$(RUN)/python -m pytest -m environments tests/workflow/test_other_environments.py
 
 bench:  ## speed and memory on a CPU, into results/benchmarks
 	$(BENCH) cpu

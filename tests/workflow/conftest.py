@@ -54,7 +54,7 @@ class Project:
     def __init__(self, folder: Path):
         """Copies what the repository holds, without environment, results and caches."""
         ignored = shutil.ignore_patterns(
-            ".venv", ".git", ".snakemake", "results", "__pycache__", ".*_cache", ".hypothesis"
+            ".venv*", ".git", ".snakemake", "results", "__pycache__", ".*_cache", ".hypothesis"
         )
         self.folder = folder / "ecoflap"
         shutil.copytree(ROOT, self.folder, ignore=ignored)
