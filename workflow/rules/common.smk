@@ -324,9 +324,10 @@ def table_settings(wildcards):
             for name in entry["variants"]
             if "score" in config["variants"][name]
         }
-        for model in {
+        # In one order: a set's would differ from run to run, and the table with it.
+        for model in dict.fromkeys(
             point.model for point in targets.changed_points(config, wildcards.table)
-        }
+        )
     }
     return {
         **entry,
