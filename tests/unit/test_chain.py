@@ -53,6 +53,26 @@ def clip():
     return transformers.CLIPProcessor(pictures, processors.tokenizer(around="end"))
 
 
+def choices(folder):
+    """A task of lm-eval with two questions."""
+    rows = [{"q": "what is a dog ?", "c": ["big", "small"], "a": 0}]
+    rows += [{"q": "where is the cat ?", "c": ["in the house", "on the mat"], "a": 1}]
+    layouts.write(folder / "rows.json", "\n".join(map(json.dumps, rows)))
+    task = {
+        "task": "chain_choices",
+        "dataset_path": "json",
+        "dataset_kwargs": {"data_files": {"test": str(folder / "rows.json")}},
+        "test_split": "test",
+        "output_type": "multiple_choice",
+        "doc_to_text": "{{q}}",
+        "doc_to_choice": "{{c}}",
+        "doc_to_target": "a",
+        "metric_list": [{"metric": "acc"}],
+    }
+    layouts.write(folder / "chain.yaml", json.dumps(task))  # JSON is YAML
+    return str(folder)
+
+
 RECALLS = {f"{way}{at}" for way in ("tr", "ir") for at in (1, 5, 10)}
 CHAINS = {
     "blip2": Chain(
@@ -119,26 +139,6 @@ CHAINS = {
         {"perplexity"},
     ),
 }
-
-
-def choices(folder):
-    """A task of lm-eval with two questions."""
-    rows = [{"q": "what is a dog ?", "c": ["big", "small"], "a": 0}]
-    rows += [{"q": "where is the cat ?", "c": ["in the house", "on the mat"], "a": 1}]
-    layouts.write(folder / "rows.json", "\n".join(map(json.dumps, rows)))
-    task = {
-        "task": "chain_choices",
-        "dataset_path": "json",
-        "dataset_kwargs": {"data_files": {"test": str(folder / "rows.json")}},
-        "test_split": "test",
-        "output_type": "multiple_choice",
-        "doc_to_text": "{{q}}",
-        "doc_to_choice": "{{c}}",
-        "doc_to_target": "a",
-        "metric_list": [{"metric": "acc"}],
-    }
-    layouts.write(folder / "chain.yaml", json.dumps(task))  # JSON is YAML
-    return str(folder)
 
 
 def dataset(entry, split, view):
