@@ -182,6 +182,8 @@ def _experiment_problems(place: str, config: Mapping, experiment: Mapping) -> It
     yield from checks_experiments.problems(place, config, place.partition(".")[2])
     for name in experiment["models"]:
         model = config["models"][name]
+        if "vision_from" in model:
+            continue  # neither scored nor pruned
         for variant in experiment.get("variants", []):
             calibration = calibration_of(config, name, variant)
             yield from _calibration_problems(
