@@ -44,13 +44,7 @@ class Adapter(Model):
 
     @torch.no_grad()
     def generate(
-        self,
-        images: Sequence,
-        prompts: Sequence[str],
-        *,
-        max_new_tokens: int,
-        beams: int = 1,
-        length_penalty: float = 1.0,
+        self, images: Sequence, prompts: Sequence[str], *, max_new_tokens: int, **search: float
     ) -> list[str]:
         """Answers prompts about images.
 
@@ -58,9 +52,7 @@ class Adapter(Model):
             images: PIL images.
             prompts: One per image.
             max_new_tokens: Length limit of the answer.
-            beams: Width of the beam search; 1 is greedy.
-            length_penalty: Exponent of the length by which a beam's score is divided; below 0
-                short answers win.
+            **search: Arguments of `beam_search`; greedy without.
         """
         batch = self.to_device(self._inputs(images, prompts))
         tokens = self.module.generate(
@@ -68,7 +60,7 @@ class Adapter(Model):
             max_new_tokens=max_new_tokens,
             do_sample=False,
             use_cache=True,
-            **beam_search(beams, length_penalty),
+            **beam_search(**search),
         )
         texts = self.processor.batch_decode(tokens, skip_special_tokens=True)
         return [text.strip() for text in texts]

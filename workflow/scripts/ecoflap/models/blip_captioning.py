@@ -25,13 +25,7 @@ class Adapter(Blip):
 
     @torch.no_grad()
     def generate(
-        self,
-        images: Sequence,
-        prompts: Sequence[str],
-        *,
-        max_new_tokens: int,
-        beams: int = 1,
-        length_penalty: float = 1.0,
+        self, images: Sequence, prompts: Sequence[str], *, max_new_tokens: int, **search: float
     ) -> list[str]:
         """Describes images.
 
@@ -39,20 +33,19 @@ class Adapter(Blip):
             images: PIL images.
             prompts: What each description begins with, empty or not; not returned.
             max_new_tokens: Length limit of what follows.
-            beams: Width of the beam search; 1 is greedy.
-            length_penalty: As in `transformers`; below 0 short texts win.
+            **search: Arguments of `beam_search`; greedy without.
         """
         batch = self.to_device({**self.pixels(images), **self.tokens(prompts)})
         states = self.module.vision_model(pixel_values=batch["pixel_values"]).last_hidden_state
         ids = self.for_decoder(batch["input_ids"])
         lengths = batch["attention_mask"].sum(1) - 1  # without [SEP]
         texts = [""] * len(ids)
-        search = {"max_new_tokens": max_new_tokens, **beam_search(beams, length_penalty)}
+        limits = {"max_new_tokens": max_new_tokens, **beam_search(**search)}
         # Prompts of one length at a time: positions count from the left, padding would move them.
         for length in lengths.unique().tolist():
             rows = (lengths == length).nonzero().squeeze(1)
             real = torch.ones(states[rows].shape[:2], dtype=torch.long, device=self.device)
-            written = self.write(ids[rows, :length], states[rows], real, **search)
+            written = self.write(ids[rows, :length], states[rows], real, **limits)
             for row, text in zip(rows.tolist(), written, strict=True):
                 texts[row] = text
         return texts

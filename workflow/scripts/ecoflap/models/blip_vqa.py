@@ -34,13 +34,7 @@ class Adapter(Blip):
 
     @torch.no_grad()
     def generate(
-        self,
-        images: Sequence,
-        prompts: Sequence[str],
-        *,
-        max_new_tokens: int,
-        beams: int = 1,
-        length_penalty: float = 1.0,
+        self, images: Sequence, prompts: Sequence[str], *, max_new_tokens: int, **search: float
     ) -> list[str]:
         """Answers questions about images.
 
@@ -48,8 +42,7 @@ class Adapter(Blip):
             images: PIL images.
             prompts: One question per image.
             max_new_tokens: Length limit of the answer.
-            beams: Width of the beam search; 1 is greedy.
-            length_penalty: As in `transformers`; below 0 short texts win.
+            **search: Arguments of `beam_search`; greedy without.
         """
         batch = self.to_device(self._inputs(images, prompts))
         picture = self.module.vision_model(pixel_values=batch["pixel_values"]).last_hidden_state
@@ -60,5 +53,5 @@ class Adapter(Blip):
         ).last_hidden_state
         start = torch.full((len(question), 1), self.decoder_start, device=self.device)
         # The model's own generate lets the decoder look at the padding of the questions.
-        search = {"max_new_tokens": max_new_tokens, **beam_search(beams, length_penalty)}
-        return self.write(start, question, batch["attention_mask"], **search)
+        limits = {"max_new_tokens": max_new_tokens, **beam_search(**search)}
+        return self.write(start, question, batch["attention_mask"], **limits)

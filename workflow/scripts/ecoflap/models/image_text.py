@@ -52,13 +52,7 @@ class Adapter(generic.Adapter):
 
     @torch.no_grad()
     def generate(
-        self,
-        images: Sequence,
-        prompts: Sequence[str],
-        *,
-        max_new_tokens: int,
-        beams: int = 1,
-        length_penalty: float = 1.0,
+        self, images: Sequence, prompts: Sequence[str], *, max_new_tokens: int, **search: float
     ) -> list[str]:
         """Answers prompts about images.
 
@@ -66,8 +60,7 @@ class Adapter(generic.Adapter):
             images: PIL images.
             prompts: One per image.
             max_new_tokens: Length limit of the answer.
-            beams: Width of the beam search; 1 is greedy.
-            length_penalty: As in `transformers`; below 0 short texts win.
+            **search: Arguments of `beam_search`; greedy without.
         """
         batch = self.to_device(self._inputs(images, prompts))
         tokens = self.module.generate(
@@ -75,7 +68,7 @@ class Adapter(generic.Adapter):
             max_new_tokens=max_new_tokens,
             do_sample=False,
             use_cache=True,
-            **beam_search(beams, length_penalty),
+            **beam_search(**search),
         )
         prompt = batch["input_ids"]
         if torch.equal(tokens[:, : prompt.shape[1]], prompt):  # a few classes leave it out
