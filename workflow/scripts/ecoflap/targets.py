@@ -77,7 +77,7 @@ def points(config: Mapping, experiment: str) -> list[Point]:
 
 
 def takes(config: Mapping, experiment: str, model: str) -> list[str]:
-    """Returns the tasks of an experiment that a model takes: what suits its family or is its own."""
+    """Returns the tasks of an experiment that suit a model's family, or are named by it."""
     entry = config["models"][model]
     return [
         task
