@@ -5,16 +5,15 @@ from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
-from snakemake.settings.types import DeploymentMethod
 
 SCRIPTS = Path(workflow.basedir, "workflow", "scripts")
 sys.path.insert(0, str(SCRIPTS))
 
 from ecoflap import config as configuration
-from ecoflap import published, readiness, runtime, targets
+from ecoflap import published, runtime, targets
 from ecoflap.allocation import METHODS
 from ecoflap.errors import ConfigError
-from ecoflap.registry import ADAPTERS, CRITERIA, DATASETS, FAMILIES, LAYOUTS, SCORES
+from ecoflap.registry import ADAPTERS, CRITERIA, DATASETS, LAYOUTS, SCORES
 
 try:
     configuration.check(config, Path(workflow.basedir, "workflow", "schemas"))
@@ -80,22 +79,8 @@ def calibration_values(wildcards):
     }
 
 
-def model_of(wildcards):
-    return wildcards.get("model") or landscape_model(wildcards)
-
-
 def model_blocks(wildcards):
     return config["models"][wildcards.model].get("blocks")
-
-
-def environment(wildcards):
-    """What the adapter of a model imports."""
-    family = config["models"][model_of(wildcards)]["family"]
-    return f"../../envs/{FAMILIES[family].environment}.yaml"
-
-
-def interpreter(wildcards):
-    return readiness.interpreter(config, model_of(wildcards))
 
 
 # check_dataset
@@ -388,25 +373,6 @@ def landscape_loading(wildcards):
 def landscape_code(wildcards):
     family = config["models"][landscape_model(wildcards)]["family"]
     return code("loss_landscape.py", [ADAPTERS.module_name(family)])
-
-
-def missing_at_start():
-    """What the jobs to run would stop at."""
-    jobs = list(workflow.dag.needrun_jobs())
-    running = {model_of(job.wildcards) for job in jobs if hasattr(job.params, "python")}
-    preparing = {
-        job.wildcards.model for job in jobs if job.rule.name == "prepare_model"
-    }
-    methods = workflow.deployment_settings.deployment_method
-    problems = readiness.missing(
-        config, running, preparing, conda=DeploymentMethod.CONDA in methods
-    )
-    return "\n".join(problems)
-
-
-onstart:
-    if missing_at_start():
-        raise WorkflowError(missing_at_start())
 
 
 # What a dry run prints.
