@@ -71,7 +71,8 @@ def _models(config: Mapping) -> Iterator[Need]:
         if prepared.is_file():
             yield Need(what, "here", str(prepared.parent))
         elif "folder" in source:
-            there = Path(source["folder"], "config.json").is_file()
+            file = FAMILIES[entry["family"]].config_file
+            there = Path(source["folder"], file).is_file()
             yield Need(what, "here" if there else "missing", source["folder"], "Put it there.")
         else:
             where = source.get("hub") or source.get("pypi")
