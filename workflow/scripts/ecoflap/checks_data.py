@@ -6,9 +6,9 @@ from pathlib import Path
 from string import Formatter
 from types import ModuleType
 
+from ecoflap.checks_leaks import leaks
 from ecoflap.errors import message
 from ecoflap.registry import DATASETS, LAYOUTS, VIEWS, unknown
-from ecoflap.targets import located
 
 PLACEHOLDERS = {"vqa": {"question"}, "classification": {"label"}}
 
@@ -21,7 +21,7 @@ def data_problems(config: Mapping) -> Iterator[str]:
     """
     yield from _folder_problems(config)
     for name, entry in config["datasets"].items():
-        yield from _source_problems(name, entry)
+        yield from _source_problems(f"datasets.{name}", config, name, entry)
     for name, calibration in config["calibrations"].items():
         yield from _dataset_problems(f"calibrations.{name}", config, calibration["dataset"])
         yield from _view_problems(f"calibrations.{name}", calibration["format"], calibration)
@@ -32,7 +32,7 @@ def data_problems(config: Mapping) -> Iterator[str]:
                 "Add for example window: 2048, or remove it.",
             )
         yield from _label_prompt_problems(f"calibrations.{name}", calibration)
-        yield from _leaks(name, calibration["dataset"], config)
+        yield from leaks(name, calibration["dataset"], config)
     for name, task in config["tasks"].items():
         if "dataset" in task:
             yield from _dataset_problems(f"tasks.{name}", config, task["dataset"])
@@ -62,13 +62,35 @@ def _reads_folders(module: ModuleType) -> bool:
     return "folder" in inspect.signature(module.load).parameters
 
 
-def _source_problems(name: str, entry: Mapping) -> Iterator[str]:
+def _source_problems(place: str, config: Mapping, name: str, entry: Mapping) -> Iterator[str]:
     if name in DATASETS:
-        yield message(
-            f"datasets.{name}: the name of a built-in data set", "another name", "Rename it."
-        )
+        yield message(f"{place}: the name of a built-in data set", "another name", "Rename it.")
     if entry["layout"] not in LAYOUTS:
-        yield f"datasets.{name}: " + unknown("layout", entry["layout"], LAYOUTS)
+        yield f"{place}: " + unknown("layout", entry["layout"], LAYOUTS)
+        return
+    on_hub = entry["layout"] == "hub"
+    if "hub" in entry and not on_hub:
+        yield message(
+            f"{place}: hub with the layout '{entry['layout']}'", "the layout hub", "Give a folder."
+        )
+    if "folder" not in entry and name not in config["data_folders"] and "hub" not in entry:
+        allowed = "a folder, or hub with revision" if on_hub else "a folder"
+        yield message(f"{place}: no place", allowed, "Add where the files lie.")
+    form = LAYOUTS.get(entry["layout"]).FORM
+    for split, files in entry["splits"].items():
+        yield from _key_problems(f"{place}.splits.{split}", files, form.required, form.optional)
+    yield from _key_problems(f"{place}.columns", entry.get("columns", {}), (), form.columns)
+
+
+def _key_problems(
+    place: str, entry: Mapping, required: tuple[str, ...], optional: tuple[str, ...]
+) -> Iterator[str]:
+    for key in required:
+        if key not in entry:
+            yield message(f"{place}: no '{key}'", ", ".join(required + optional), "Add the key.")
+    for key in entry:
+        if key not in required + optional:
+            yield f"{place}: " + unknown("key", key, required + optional)
 
 
 def _dataset_problems(place: str, config: Mapping, dataset: Mapping) -> Iterator[str]:
@@ -121,24 +143,3 @@ def _label_prompt_problems(place: str, calibration: Mapping) -> Iterator[str]:
         )
     elif "prompt" in calibration:
         yield from _prompt_problems(place, "classification", calibration["prompt"])
-
-
-def _leaks(name: str, dataset: Mapping, config: Mapping) -> Iterator[str]:
-    for task_name, task in config["tasks"].items():
-        if "dataset" not in task:
-            continue
-        if _identity(config, task["dataset"]) == _identity(config, dataset):
-            yield message(
-                f"calibrations.{name} draws from {dataset['name']}/{dataset['split']}, which "
-                f"task '{task_name}' evaluates",
-                "a split that no task evaluates",
-                "Calibrate on a training or calibration split.",
-            )
-
-
-def _identity(config: Mapping, dataset: Mapping) -> tuple:
-    """Tells data sets apart by where they are, since one can have several names."""
-    where = located(config, dataset)
-    files = tuple(sorted(where.get("files", {"split": dataset["split"]}).items()))
-    place = where.get("folder") or where.get("hub")
-    return (place if dataset["name"] in config["datasets"] else dataset["name"], files)

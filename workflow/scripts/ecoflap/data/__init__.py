@@ -35,10 +35,18 @@ def load(dataset: Mapping) -> list[dict]:
         examples = _read(dataset) if "layout" in dataset else _read_built_in(dataset)
     except (OSError, ValueError, ImportError) as error:
         raise DataError(f"data set {place}: {error}") from error
+    if not examples:
+        raise DataError(
+            message(
+                f"no examples of {place}",
+                "at least one",
+                "Check that folder, split and files are the right ones.",
+            )
+        )
     if len(examples) < (limit or 1):
         raise DataError(
             message(
-                f"{limit or 1} examples of {place} asked for, {len(examples)} found",
+                f"{limit} examples of {place} asked for, {len(examples)} found",
                 f"at most {len(examples)}",
                 "Lower the limit or use a larger split.",
             )

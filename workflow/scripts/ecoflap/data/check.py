@@ -27,20 +27,24 @@ def check(dataset: Mapping) -> dict:
             ids that occur twice.
     """
     examples = data.load(dataset)
-    digest, problems, seen = hashlib.sha256(), [], set()
+    digest, problems, seen, classes = hashlib.sha256(), [], set(), None
     for example in tqdm(examples, desc=dataset["name"], unit="example", disable=None):
         problems += _problems(example)
         if example["id"] in seen:
             problems.append(f"the id {example['id']} occurs twice")
         seen.add(example["id"])
         texts = {key: value for key, value in example.items() if _is_text(value)}
+        if texts.pop("classes", classes) is not classes:  # mostly one list that all share
+            classes = example["classes"]
+            digest.update(repr(classes).encode())
         digest.update(repr(sorted(texts.items())).encode())
     if problems:
         listed = "".join(f"\n  - {problem}" for problem in problems[:SHOWN])
+        further = len(problems) - SHOWN
+        listed += f"\n  - and {further} more" if further > 0 else ""
         raise DataError(
             message(
-                f"the data set '{dataset['name']}' has {len(problems)} problem(s):{listed}\n"
-                f"{max(0, len(problems) - SHOWN)} more",
+                f"the data set '{dataset['name']}' has {len(problems)} problem(s):{listed}",
                 "whole pictures, texts with words, each id once",
                 "Mend or remove these examples.",
             )

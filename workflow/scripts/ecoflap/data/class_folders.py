@@ -3,11 +3,12 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from ecoflap.data.files import path_of, read_json
+from ecoflap.data.files import Form, images_of, path_of, read_json, read_text
 from ecoflap.data.pictures import Picture
 from ecoflap.errors import DataError, message
 
 VIEWS = ("classes",)
+FORM = Form(required=("images",), optional=("classes",), examples=("images",))
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".ppm", ".tif", ".tiff"}
 
 
@@ -16,24 +17,26 @@ def load(source: Mapping, *, split: str, view: str) -> list[dict]:
 
     Args:
         source: ``folder``, and ``files``: ``images`` (the folder of the class folders) and
-            optionally ``classes``, a JSON file from a folder's name to its class. Without it the
-            class is the folder's name with blanks for underscores.
+            optionally ``classes``, from a folder's name to its class: a JSON object, or lines
+            such as "n01440764 tench". Without it the class is the folder's name with blanks for
+            underscores.
         split: Begins the ids.
         view: ``classes``.
 
     Returns:
         Examples with ``id``, ``image``, ``label`` and ``classes`` (all of them, in the order of
-        the folders' names).
+        the folders' names). Two folders may have one class, as in the names that CLIP was
+        published with; then neither can be told from the other.
 
     Raises:
-        DataError: if there is no folder, one has no class, or two have the same.
+        DataError: if there is no folder, or one has no class.
     """
-    root = path_of(source, "images")
-    folders = sorted(path for path in root.iterdir() if path.is_dir())
-    named = "classes" in source["files"]
-    names = read_json(path_of(source, "classes")) if named else {}
+    root = images_of(source)
+    folders = sorted(path for path in root.iterdir() if path.is_dir() and path.name[0] != ".")
+    names = _names(source)
     labels = {
-        path: names.get(path.name) if named else path.name.replace("_", " ") for path in folders
+        path: path.name.replace("_", " ") if names is None else names.get(path.name)
+        for path in folders
     }
     _check(root, labels)
     classes = list(labels.values())
@@ -50,14 +53,23 @@ def load(source: Mapping, *, split: str, view: str) -> list[dict]:
     ]
 
 
+def _names(source: Mapping) -> dict[str, str] | None:
+    if "classes" not in source["files"]:
+        return None
+    path = path_of(source, "classes")
+    if path.suffix == ".json":
+        return read_json(path, dict)
+    lines = read_text(path).splitlines()
+    return {folder: name.strip() for folder, _, name in (line.partition(" ") for line in lines)}
+
+
 def _check(root: Path, labels: Mapping[Path, str | None]) -> None:
-    found = list(labels.values())
-    wrong = [path.name for path, label in labels.items() if label is None or found.count(label) > 1]
-    if wrong or not found:
+    wrong = [path.name for path, label in labels.items() if not label]
+    if wrong or not labels:
         raise DataError(
             message(
-                f"{root}: {wrong[0]} has no class of its own" if wrong else f"no folder in {root}",
-                "a folder per class, each class once",
+                f"{root}: {wrong[0]} has no class" if wrong else f"no folder in {root}",
+                "a folder per class, each with a name",
                 "Complete the file of class names, or correct the folder.",
             )
         )

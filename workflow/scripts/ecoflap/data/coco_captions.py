@@ -3,10 +3,11 @@
 from collections import defaultdict
 from collections.abc import Mapping
 
-from ecoflap.data.files import folder_of, path_of, read_json, take
+from ecoflap.data.files import Form, images_of, path_of, read_json, take, take_text
 from ecoflap.data.pictures import Picture
 
 VIEWS = ("captions",)
+FORM = Form(required=("captions",), optional=("images",), examples=("captions",))
 
 
 def load(source: Mapping, *, split: str, view: str) -> list[dict]:
@@ -22,21 +23,20 @@ def load(source: Mapping, *, split: str, view: str) -> list[dict]:
         Examples with ``id``, ``image``, ``captions``, and with NoCaps ``kind``, the domain
         (in-domain, near-domain, out-domain).
     """
-    path = path_of(source, "captions")
-    content = read_json(path)
-    images = folder_of(source) / source["files"].get("images", "")
+    path, images = path_of(source, "captions"), images_of(source)
+    content = read_json(path, dict)
     captions = defaultdict(list)
-    for entry in take(content, "annotations", path):
-        captions[take(entry, "image_id", path)].append(take(entry, "caption", path).strip())
+    for entry in take(content, "annotations", path, list):
+        captions[take(entry, "image_id", path)].append(take_text(entry, "caption", path))
     examples = []
-    for entry in take(content, "images", path):
-        number, name = take(entry, "id", path), take(entry, "file_name", path)
+    for entry in take(content, "images", path, list):
+        number, name = take(entry, "id", path), take_text(entry, "file_name", path)
         examples.append(
             {
                 "id": f"{split}/{number}",
                 "image": Picture(name, images / name),
                 "captions": captions[number],
-                "kind": entry.get("domain", ""),
+                "kind": entry.get("domain") or "",
             }
         )
     return examples

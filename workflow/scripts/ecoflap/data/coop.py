@@ -1,11 +1,17 @@
 """Classified pictures in the layout of CoOp (Zhou et al. 2022), in which CLIP is evaluated."""
 
 from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
-from ecoflap.data.files import folder_of, path_of, read_json, take
+from ecoflap.data.files import Form, images_of, missing, named, path_of, read_json
 from ecoflap.data.pictures import Picture
+from ecoflap.errors import DataError, message
 
 VIEWS = ("classes",)
+FORM = Form(
+    required=("split_file", "part"), optional=("images",), examples=("split_file",), parts="part"
+)
 
 
 def load(source: Mapping, *, split: str, view: str) -> list[dict]:
@@ -20,13 +26,15 @@ def load(source: Mapping, *, split: str, view: str) -> list[dict]:
 
     Returns:
         Examples with ``id``, ``image``, ``label`` and ``classes`` (all of them, by number).
+
+    Raises:
+        DataError: for missing files, a part that there is not, and a row of another form.
     """
-    path, files = path_of(source, "split_file"), source["files"]
-    images = folder_of(source) / files.get("images", "")
-    content = read_json(path)
-    names = {
-        number: name.replace("_", " ") for rows in content.values() for _, number, name in rows
-    }
+    path, part, images = path_of(source, "split_file"), named(source, "part"), images_of(source)
+    rows = {name: _rows(name, value, path) for name, value in read_json(path, dict).items()}
+    if part not in rows:
+        raise missing("part", part, str(path), rows)
+    names = {number: name.replace("_", " ") for found in rows.values() for _, number, name in found}
     classes = [names[number] for number in sorted(names)]
     return [
         {
@@ -35,5 +43,20 @@ def load(source: Mapping, *, split: str, view: str) -> list[dict]:
             "label": names[number],
             "classes": classes,
         }
-        for name, number, _ in take(content, take(files, "part", path), path)
+        for name, number, _ in rows[part]
     ]
+
+
+def _rows(part: str, rows: Any, path: Path) -> list[tuple[str, int, str]]:
+    """Returns the rows of a part, each with the path of a picture, a number and a class."""
+    for row in rows if isinstance(rows, list) else [rows]:
+        kinds = [type(value) for value in row] if isinstance(row, list) else []
+        if kinds != [str, int, str]:
+            raise DataError(
+                message(
+                    f"'{part}' of {path} has the row {row!r}",
+                    "rows of path, number and name of the class",
+                    "Download the file again.",
+                )
+            )
+    return rows

@@ -2,10 +2,11 @@
 
 from collections.abc import Mapping
 
-from ecoflap.data.files import folder_of, path_of
+from ecoflap.data.files import Form, images_of, missing, path_of, read_text
 from ecoflap.data.pictures import Picture
 
 VIEWS = ("classes",)
+FORM = Form(required=("list", "classes"), optional=("images",), examples=("list",))
 
 
 def load(source: Mapping, *, split: str, view: str) -> list[dict]:
@@ -19,16 +20,21 @@ def load(source: Mapping, *, split: str, view: str) -> list[dict]:
 
     Returns:
         Examples with ``id``, ``image``, ``label`` and ``classes``.
+
+    Raises:
+        DataError: for missing files, and a variant that is none of the classes.
     """
-    classes = path_of(source, "classes").read_text(encoding="utf-8").split("\n")
-    classes = [name.strip() for name in classes if name.strip()]
-    images = folder_of(source) / source["files"].get("images", "")
+    path, images = path_of(source, "list"), images_of(source)
+    lines = read_text(path_of(source, "classes")).splitlines()
+    classes = [line.strip() for line in lines if line.strip()]
     examples = []
-    for line in path_of(source, "list").read_text(encoding="utf-8").splitlines():
+    for line in read_text(path).splitlines():
         number, _, label = line.strip().partition(" ")
-        if number:
-            name = f"{number}.jpg"
-            picture = Picture(name, images / name)
-            fields = {"image": picture, "label": label, "classes": classes}
-            examples.append({"id": f"{split}/{number}", **fields})
+        if not number:
+            continue
+        if label not in classes:
+            raise missing("class", label, f"the classes, for {number} of {path}", classes)
+        picture = Picture(f"{number}.jpg", images / f"{number}.jpg")
+        fields = {"image": picture, "label": label, "classes": classes}
+        examples.append({"id": f"{split}/{number}", **fields})
     return examples

@@ -2,11 +2,57 @@
 
 import json
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ecoflap.data.pictures import Picture
 from ecoflap.errors import DataError, message
 from ecoflap.registry import suggestion
+
+JSON_NAMES = {list: "a list", dict: "an object"}
+
+
+@dataclass(frozen=True)
+class Form:
+    """What the splits of a layout name in config/datasets.yaml.
+
+    Attributes:
+        required: Keys that each split has.
+        optional: Keys that it may have.
+        examples: Those that decide which examples there are, the first that is named; the whole
+            folder if none is.
+        parts: The key that names a part of that file, or several with commas.
+        columns: Fields of ``columns``.
+    """
+
+    required: tuple[str, ...] = ()
+    optional: tuple[str, ...] = ()
+    examples: tuple[str, ...] = ()
+    parts: str | None = None
+    columns: tuple[str, ...] = ()
+
+
+def named(source: Mapping, key: str) -> str:
+    """Returns what a data set's split names.
+
+    Args:
+        source: ``files`` of the split.
+        key: Which of them.
+
+    Raises:
+        DataError: if it is not named.
+    """
+    files = source.get("files", {})
+    if key not in files:
+        raise DataError(
+            message(
+                f"no '{key}' among the files of the split ({', '.join(files) or 'none'})",
+                f"what this layout calls '{key}'",
+                "Name it in config/datasets.yaml.",
+            )
+        )
+    return files[key]
 
 
 def path_of(source: Mapping, key: str) -> Path:
@@ -19,16 +65,7 @@ def path_of(source: Mapping, key: str) -> Path:
     Raises:
         DataError: if it is not named or not there.
     """
-    files = source.get("files", {})
-    if key not in files:
-        raise DataError(
-            message(
-                f"no '{key}' among the files of the split ({', '.join(files) or 'none'})",
-                f"the file that this layout calls '{key}'",
-                "Name it in config/datasets.yaml.",
-            )
-        )
-    path = folder_of(source) / files[key]
+    path = folder_of(source) / named(source, key)
     if not path.exists():
         raise DataError(
             message(f"{path} is missing", f"'{key}' of this data set", "Put it there, or correct.")
@@ -54,16 +91,46 @@ def folder_of(source: Mapping) -> Path:
     return Path(folder)
 
 
-def read_json(path: Path) -> Any:
-    """Reads a JSON file.
+def images_of(source: Mapping) -> Path:
+    """Returns the folder of a split's pictures: ``images`` of its files, or the data set's own.
 
     Raises:
-        DataError: if it is no JSON.
+        DataError: if it is not there.
+    """
+    return path_of(source, "images") if "images" in source.get("files", {}) else folder_of(source)
+
+
+def picture_of(source: Mapping, image_id: Any) -> Picture:
+    """Returns the picture whose name the pattern ``images`` of a split makes from its id.
+
+    Raises:
+        DataError: if there is no such pattern, or it does not fit the id.
+    """
+    pattern = named(source, "images")
+    try:
+        name = pattern.format(image_id=image_id)
+    except (LookupError, ValueError) as error:
+        raise DataError(
+            message(
+                f"the pattern '{pattern}' of picture names does not fit {image_id!r} ({error!r})",
+                "a pattern with {image_id}, or {image_id:012d} for numbers of 12 digits",
+                "Correct it in config/datasets.yaml.",
+            )
+        ) from error
+    return Picture(name, folder_of(source) / name)
+
+
+def read_json(path: Path, kind: type) -> Any:
+    """Reads a JSON file that holds a list or an object.
+
+    Raises:
+        DataError: if it is no JSON, or holds something else.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(read_text(path))
     except ValueError as error:
-        raise _damaged(path, error) from error
+        raise _damaged(path, "JSON", error) from error
+    return _checked(content, kind, str(path))
 
 
 def read_json_lines(path: Path) -> list[dict]:
@@ -73,28 +140,77 @@ def read_json_lines(path: Path) -> list[dict]:
         DataError: if a line is no JSON.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-        return [json.loads(line) for line in lines if line.strip()]
+        return [json.loads(line) for line in read_text(path).splitlines() if line.strip()]
     except ValueError as error:
-        raise _damaged(path, error) from error
+        raise _damaged(path, "JSON", error) from error
 
 
-def _damaged(path: Path, error: Exception) -> DataError:
+def read_text(path: Path) -> str:
+    """Reads a file of text.
+
+    Raises:
+        DataError: if it is not UTF-8.
+    """
+    try:
+        return path.read_text(encoding="utf-8")
+    except ValueError as error:
+        raise _damaged(path, "text in UTF-8", error) from error
+
+
+def _damaged(path: Path, what: str, error: Exception) -> DataError:
     return DataError(
-        message(f"{path} is no JSON ({error})", "a whole file", "Copy or download it again.")
+        message(f"{path} is no {what} ({error})", "a whole file", "Copy or download it again.")
     )
 
 
-def take(entry: Any, key: str, path: Path) -> Any:
+def _checked(value: Any, kind: type, place: str) -> Any:
+    if not isinstance(value, kind):
+        raise DataError(
+            message(
+                f"{place} is {type(value).__name__}",
+                JSON_NAMES.get(kind, "a text or a number"),
+                "Check that the data set has the layout that it is said to.",
+            )
+        )
+    return value
+
+
+def take(entry: Any, key: str, path: Path, kind: type = object) -> Any:
     """Returns an entry's value.
 
+    Args:
+        entry: An object of the file.
+        key: Names the value.
+        path: The file.
+        kind: What the value must be.
+
     Raises:
-        DataError: if it has none, naming the file and the nearest key.
+        DataError: if it has none, naming the file and the nearest key, or one of another kind.
     """
     if isinstance(entry, Mapping) and key in entry:
-        return entry[key]
+        return _checked(entry[key], kind, f"'{key}' of an entry of {path}")
     known = list(entry) if isinstance(entry, Mapping) else []
     raise missing("key", key, f"an entry of {path}", known)
+
+
+def take_text(entry: Any, key: str, path: Path) -> str:
+    """Returns an entry's text without blanks around it; what is null is empty, and told as such.
+
+    Raises:
+        DataError: as `take`, and for what is no text.
+    """
+    return text(take(entry, key, path), f"'{key}' of an entry of {path}").strip()
+
+
+def text(value: Any, place: str) -> str:
+    """Returns a text or a number as text, null as an empty one.
+
+    Raises:
+        DataError: for lists, objects and bytes.
+    """
+    if value is None:
+        return ""
+    return str(_checked(value, str | int | float, place))
 
 
 def missing(kind: str, key: str, place: str, known: Iterable[str]) -> DataError:

@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping
 
-from ecoflap.data.files import folder_of, path_of, read_json, take
-from ecoflap.data.pictures import Picture
+from ecoflap.data.files import Form, path_of, picture_of, read_json, take, take_text
 
 VIEWS = ("vqa",)
+FORM = Form(required=("questions", "images"), examples=("questions",))
 
 
 def load(source: Mapping, *, split: str, view: str) -> list[dict]:
@@ -21,17 +21,14 @@ def load(source: Mapping, *, split: str, view: str) -> list[dict]:
         Examples with ``id``, ``image``, ``question``, ``answers`` (one) and ``kind`` (the
         structural type).
     """
-    folder, path = folder_of(source), path_of(source, "questions")
-    examples = []
-    for number, entry in read_json(path).items():
-        name = source["files"]["images"].format(image_id=take(entry, "imageId", path))
-        examples.append(
-            {
-                "id": f"{split}/{number}",
-                "image": Picture(name, folder / name),
-                "question": take(entry, "question", path),
-                "answers": [take(entry, "answer", path)],
-                "kind": entry.get("types", {}).get("structural", ""),
-            }
-        )
-    return examples
+    path = path_of(source, "questions")
+    return [
+        {
+            "id": f"{split}/{number}",
+            "image": picture_of(source, take(entry, "imageId", path)),
+            "question": take_text(entry, "question", path),
+            "answers": [take_text(entry, "answer", path)],
+            "kind": take(entry, "types", path, dict).get("structural") or "",
+        }
+        for number, entry in read_json(path, dict).items()
+    ]

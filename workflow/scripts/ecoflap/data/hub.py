@@ -5,7 +5,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ecoflap.data.files import missing
+from ecoflap.data.files import Form, folder_of, missing, text
+from ecoflap.data.nlvr2 import judgement
 from ecoflap.data.pictures import Picture
 from ecoflap.errors import DataError, message
 
@@ -23,6 +24,10 @@ FIELDS = {
 VIEWS = tuple(FIELDS)
 OPTIONAL = ("id", "kind")
 PICTURES = ("image", "left", "right")
+FORM = Form(
+    optional=("split", "config", "data_files"),
+    columns=(*dict.fromkeys(field for fields in FIELDS.values() for field in fields), *OPTIONAL),
+)
 
 
 def load(source: Mapping, *, split: str, view: str) -> list[dict]:
@@ -38,22 +43,20 @@ def load(source: Mapping, *, split: str, view: str) -> list[dict]:
 
     Returns:
         Examples of the view. Answers may be texts or objects with ``answer``; one text counts as
-        a list of it. Labels are texts, or numbers whose names the data set tells.
+        a list of it. Labels are texts, or numbers whose names the data set tells. Pictures may be
+        stored in the table, or named: a relative name counts from ``folder``.
 
     Raises:
         DataError: if it cannot be had, or has no such column.
     """
     table = _table(source, split)
-    columns = {field: source.get("columns", {}).get(field, field) for field in FIELDS[view]}
+    mapped = source.get("columns", {})
+    columns = {field: mapped.get(field, field) for field in FIELDS[view]}
+    columns |= {field: mapped[field] for field in OPTIONAL if field in mapped}
     for column in columns.values():
         if column not in table.column_names:
             raise missing("column", column, _place(source), table.column_names)
-    for field in OPTIONAL:
-        column = source.get("columns", {}).get(field)
-        if column is not None and column not in table.column_names:
-            raise missing("column", column, _place(source), table.column_names)
-        columns |= {field: column} if column else {}
-    return list(_examples(table, columns, split))
+    return list(_examples(table, columns, split, source))
 
 
 def _place(source: Mapping) -> str:
@@ -64,6 +67,8 @@ def _table(source: Mapping, split: str) -> "Dataset":
     import datasets
 
     files = source.get("files", {})
+    if "hub" not in source:
+        folder_of(source)  # tells that there is neither
     try:
         return datasets.load_dataset(
             _place(source),
@@ -84,40 +89,72 @@ def _table(source: Mapping, split: str) -> "Dataset":
         ) from error
 
 
-def _examples(table: "Dataset", columns: Mapping[str, str], split: str) -> Iterator[dict]:
-    import datasets
-
+def _examples(
+    table: "Dataset", columns: Mapping[str, str], split: str, source: Mapping
+) -> Iterator[dict]:
     pictures = {field: column for field, column in columns.items() if field in PICTURES}
     for column in pictures.values():
-        table = table.cast_column(column, datasets.Image(decode=False))
-    names = getattr(table.features.get(columns.get("label")), "names", None)
+        table = _undecoded(table, column, source)
     others = {field: column for field, column in columns.items() if field not in pictures}
     rows = table.select_columns(list(dict.fromkeys(others.values()))) if others else None
-    classes: list[str] = names or []
-    if "label" in columns and not classes:
-        classes = sorted(map(str, table.unique(columns["label"])))
+    names, classes = _classes(table, columns) if "label" in columns else (None, [])
     for index in range(len(table)):
         row = rows[index] if rows else {}
-        found = {field: row[column] for field, column in others.items()}
-        number = str(found.pop("id", index))
-        found["id"] = f"{split}/{number}"
-        for field in ("answers", "captions"):
-            if field in found:
-                found[field] = _texts(found[field])
-        if "label" in found:
-            found["label"] = names[found["label"]] if names else str(found["label"])
-        waiting = {
-            field: Picture(f"{number} ({column})", functools.partial(_bytes, table, index, column))
-            for field, column in pictures.items()
-        }
-        yield _shaped({**found, **waiting}, classes)
+        number = str(row[columns["id"]]) if "id" in columns else str(index)
+        found: dict[str, Any] = {"id": f"{split}/{number}"}
+        for field, column in others.items():
+            place = f"'{column}' of row {index} of {_place(source)}"
+            if field == "label":
+                found[field] = _label(row[column], names, place)
+            elif field in ("answers", "captions"):
+                found[field] = _texts(row[column], place)
+            elif field != "id":
+                found[field] = text(row[column], place)
+        for field, column in pictures.items():
+            read = functools.partial(_bytes, table, index, column, source.get("folder", ""))
+            found[field] = Picture(f"{number} ({column})", read)
+        yield _shaped(found, classes, _place(source))
 
 
-def _shaped(example: dict[str, Any], classes: list[str]) -> dict[str, Any]:
+def _undecoded(table: "Dataset", column: str, source: Mapping) -> "Dataset":
+    """Returns a table that gives the bytes or the path of a column's pictures."""
+    import datasets
+
+    try:
+        return table.cast_column(column, datasets.Image(decode=False))
+    except Exception as error:  # the library raises several kinds
+        kind = table.features[column]
+        raise DataError(
+            message(
+                f"the column '{column}' of {_place(source)} holds {kind}, not pictures",
+                "pictures, their bytes, or their paths",
+                "Map the field to another column.",
+            )
+        ) from error
+
+
+def _classes(table: "Dataset", columns: Mapping[str, str]) -> tuple[list[str] | None, list[str]]:
+    """Returns the names of numbered classes if they have some, and all classes."""
+    names = getattr(table.features[columns["label"]], "names", None)
+    found = table.unique(columns["label"]) if names is None else []
+    return names, names or sorted(str(label) for label in found)
+
+
+def _label(value: Any, names: list[str] | None, place: str) -> str:
+    """Returns the name of a class; splits whose labels are kept secret have -1."""
+    if value is None or (names and not 0 <= value < len(names)):
+        raise DataError(
+            message(f"{place} has no label ({value})", "a class", "Choose a split with labels.")
+        )
+    return names[value] if names else str(value)
+
+
+def _shaped(example: dict[str, Any], classes: list[str], place: str) -> dict[str, Any]:
     """Gives an example the form that all layouts share."""
     if "left" in example:
         pair = [example.pop("left"), example.pop("right")]
-        return {**example, "images": pair}
+        label = judgement(example["label"], f"{example['id']} of {place}")
+        return {**example, "images": pair, "label": label}
     if "label" in example:
         return {**example, "classes": classes}
     if "question" in example:
@@ -125,11 +162,17 @@ def _shaped(example: dict[str, Any], classes: list[str]) -> dict[str, Any]:
     return example
 
 
-def _texts(value: Any) -> list[str]:
+def _texts(value: Any, place: str) -> list[str]:
+    """Returns texts given as a list or one alone, of objects with ``answer`` or as one of lists."""
+    if isinstance(value, Mapping) and "answer" in value:
+        value = value["answer"]
     items = value if isinstance(value, list) else [value]
-    return [str(item["answer"] if isinstance(item, Mapping) else item) for item in items]
+    texts = [item.get("answer") if isinstance(item, Mapping) else item for item in items]
+    return [text(item, place) for item in texts]
 
 
-def _bytes(table: "Dataset", index: int, column: str) -> bytes:
+def _bytes(table: "Dataset", index: int, column: str, folder: str) -> bytes:
     cell = table[index][column]
-    return cell["bytes"] if cell["bytes"] is not None else Path(cell["path"]).read_bytes()
+    if cell is None:
+        raise ValueError("there is none")
+    return cell["bytes"] if cell["bytes"] is not None else Path(folder, cell["path"]).read_bytes()

@@ -2,10 +2,22 @@
 
 from collections.abc import Mapping
 
-from ecoflap.data.files import folder_of, path_of, read_json, take
+from ecoflap.data.files import (
+    Form,
+    images_of,
+    missing,
+    named,
+    path_of,
+    read_json,
+    take,
+    take_text,
+)
 from ecoflap.data.pictures import Picture
 
 VIEWS = ("captions",)
+FORM = Form(
+    required=("captions", "split"), optional=("images",), examples=("captions",), parts="split"
+)
 
 
 def load(source: Mapping, *, split: str, view: str) -> list[dict]:
@@ -20,21 +32,26 @@ def load(source: Mapping, *, split: str, view: str) -> list[dict]:
 
     Returns:
         Examples with ``id``, ``image`` and ``captions`` (usually five).
+
+    Raises:
+        DataError: for missing files and keys, and a split that the file does not have.
     """
-    path, files = path_of(source, "captions"), source["files"]
-    wanted = {name.strip() for name in take(files, "split", path).split(",")}
-    images = folder_of(source) / files.get("images", "")
-    examples = []
-    for entry in take(read_json(path), "images", path):
-        if take(entry, "split", path) not in wanted:
+    path, images = path_of(source, "captions"), images_of(source)
+    wanted = {name.strip() for name in named(source, "split").split(",")}
+    examples, known = [], set()
+    for entry in take(read_json(path, dict), "images", path, list):
+        known.add(take(entry, "split", path))
+        if entry["split"] not in wanted:
             continue
-        name = take(entry, "filename", path)
-        sentences = take(entry, "sentences", path)
+        name = take_text(entry, "filename", path)
+        sentences = take(entry, "sentences", path, list)
         examples.append(
             {
                 "id": f"{split}/{name}",
-                "image": Picture(name, images / entry.get("filepath", "") / name),
-                "captions": [take(sentence, "raw", path).strip() for sentence in sentences],
+                "image": Picture(name, images / (entry.get("filepath") or "") / name),
+                "captions": [take_text(sentence, "raw", path) for sentence in sentences],
             }
         )
+    for name in sorted(wanted - known):
+        raise missing("split", name, str(path), sorted(known))
     return examples

@@ -2,10 +2,12 @@
 
 from collections.abc import Mapping
 
-from ecoflap.data.files import folder_of, path_of, read_json_lines, take
+from ecoflap.data.files import Form, images_of, path_of, read_json_lines, take, take_text, text
 from ecoflap.data.pictures import Picture
+from ecoflap.errors import DataError, message
 
 VIEWS = ("pairs",)
+FORM = Form(required=("sentences",), optional=("images",), examples=("sentences",))
 LABELS = ("True", "False")
 
 
@@ -20,22 +22,42 @@ def load(source: Mapping, *, split: str, view: str) -> list[dict]:
 
     Returns:
         Examples with ``id``, ``images`` (left and right), ``text`` and ``label`` (True, False).
+
+    Raises:
+        DataError: for missing files and keys, and other labels.
     """
-    path = path_of(source, "sentences")
-    images = folder_of(source) / source["files"].get("images", "")
+    path, images = path_of(source, "sentences"), images_of(source)
     examples = []
     for entry in read_json_lines(path):
-        identifier = take(entry, "identifier", path)
+        identifier = take_text(entry, "identifier", path)
         # dev-850-0-1 is sentence 1 about the pictures dev-850-0-img0.png and dev-850-0-img1.png.
         pair = identifier.rpartition("-")[0]
-        place = images / str(entry.get("directory", ""))
+        place = images / text(entry.get("directory"), f"the directory of {identifier}")
         names = [f"{pair}-img{side}.png" for side in (0, 1)]
         examples.append(
             {
                 "id": f"{split}/{identifier}",
                 "images": [Picture(name, place / name) for name in names],
-                "text": take(entry, "sentence", path),
-                "label": str(take(entry, "label", path)),
+                "text": take_text(entry, "sentence", path),
+                "label": judgement(take(entry, "label", path), f"{identifier} of {path}"),
             }
         )
     return examples
+
+
+def judgement(label: object, place: str) -> str:
+    """Returns a label as ``True`` or ``False``, however it is written.
+
+    Args:
+        label: A text or a boolean.
+        place: Where it stands, for the message.
+
+    Raises:
+        DataError: if it is neither.
+    """
+    found = str(label).capitalize()
+    if found not in LABELS:
+        raise DataError(
+            message(f"{place} has the label {label!r}", ", ".join(LABELS), "Correct the label.")
+        )
+    return found

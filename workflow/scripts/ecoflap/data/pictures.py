@@ -32,7 +32,7 @@ class Picture:
             file = self.source if isinstance(self.source, Path) else io.BytesIO(self.source())
             with Image.open(file) as image:
                 return image.convert("RGB")
-        except (OSError, SyntaxError, ValueError) as error:
+        except Exception as error:  # pillow raises many kinds for damaged and for huge pictures
             raise DataError(
                 message(
                     f"the picture {self.name} cannot be read ({error})",

@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping
 
-from ecoflap.data.files import folder_of, path_of, read_json, take
-from ecoflap.data.pictures import Picture
+from ecoflap.data.files import Form, path_of, picture_of, read_json, take, take_text
 from ecoflap.errors import DataError, message
 
 VIEWS = ("vqa",)
+FORM = Form(required=("questions", "annotations", "images"), examples=("questions",))
 
 
 def load(source: Mapping, *, split: str, view: str) -> list[dict]:
@@ -25,14 +25,13 @@ def load(source: Mapping, *, split: str, view: str) -> list[dict]:
     Raises:
         DataError: for missing files and keys, and a question without answers.
     """
-    folder = folder_of(source)
     asked, said = path_of(source, "questions"), path_of(source, "annotations")
     annotations = {
         take(entry, "question_id", said): entry
-        for entry in take(read_json(said), "annotations", said)
+        for entry in take(read_json(said, dict), "annotations", said, list)
     }
     examples = []
-    for entry in take(read_json(asked), "questions", asked):
+    for entry in take(read_json(asked, dict), "questions", asked, list):
         number = take(entry, "question_id", asked)
         if number not in annotations:
             raise DataError(
@@ -43,15 +42,14 @@ def load(source: Mapping, *, split: str, view: str) -> list[dict]:
                 )
             )
         annotation = annotations[number]
-        name = source["files"]["images"].format(image_id=take(entry, "image_id", asked))
-        answers = [take(answer, "answer", said) for answer in take(annotation, "answers", said)]
+        answers = take(annotation, "answers", said, list)
         examples.append(
             {
                 "id": f"{split}/{number}",
-                "image": Picture(name, folder / name),
-                "question": take(entry, "question", asked),
-                "answers": answers,
-                "kind": annotation.get("answer_type", ""),
+                "image": picture_of(source, take(entry, "image_id", asked)),
+                "question": take_text(entry, "question", asked),
+                "answers": [take_text(answer, "answer", said) for answer in answers],
+                "kind": annotation.get("answer_type") or "",
             }
         )
     return examples
