@@ -143,8 +143,17 @@ def test_class_folders(tmp_path):
     (tmp_path / "train" / "n02").rename(tmp_path / "train" / "a_fish")
     labels = [e["label"] for e in load("class-folders", tmp_path, "classes", {"images": "train"})]
     assert labels == ["a fish", "n01"]
-    with pytest.raises(DataError, match="a_fish has no class of its own"):
+    with pytest.raises(DataError, match="a_fish has no class"):
         load("class-folders", tmp_path, "classes", files)
+
+
+def test_class_folders_with_names_in_lines(tmp_path):
+    for folder in ("n01", "n02", "n03"):
+        picture(tmp_path / "val" / folder / "a.png", "red")
+    write(tmp_path / "classnames.txt", "n01 sunglasses\nn02 sunglasses\nn03 great grey owl\n")
+    files = {"images": "val", "classes": "classnames.txt"}
+    labels = [e["label"] for e in load("class-folders", tmp_path, "classes", files)]
+    assert labels == ["sunglasses", "sunglasses", "great grey owl"]  # CLIP's ImageNet has such two
 
 
 def test_coop(tmp_path):
@@ -214,6 +223,7 @@ def repository(tmp_path_factory):
             "answers": datasets.List({"answer": datasets.Value("string")}),
             "label": datasets.ClassLabel(names=["cat", "dog"]),
             "alt": datasets.Value("string"),
+            "agrees": datasets.Value("bool"),
         }
     )
     rows = {
@@ -223,6 +233,7 @@ def repository(tmp_path_factory):
         "answers": [[{"answer": "a"}, {"answer": "b"}], [{"answer": "c"}]],
         "label": [1, 0],
         "alt": ["first", "second"],
+        "agrees": [True, False],
     }
     table = datasets.Dataset.from_dict(rows, features=features)
     (folder / "repository" / "data").mkdir(parents=True)
@@ -253,11 +264,26 @@ def test_hub_captions_classes_and_texts(repository):
     assert texts == [{"id": "s/0", "text": "one?"}, {"id": "s/1", "text": "two?"}]
 
 
+def test_rows_without_words_are_left_out_of_texts(tmp_path):
+    rows = {"text": ["", "= A title =", " ", "words"]}  # as WikiText is stored
+    datasets.Dataset.from_dict(rows).to_parquet(tmp_path / "test.parquet")
+    texts = load("hub", tmp_path, "text", {"split": "test"})
+    assert texts == [{"id": "s/1", "text": "= A title ="}, {"id": "s/3", "text": "words"}]
+
+
 def test_hub_pairs(repository):
-    columns = {"left": "image", "right": "image", "text": "alt"}
-    first, _ = load("hub", repository, "pairs", {"split": "validation"}, columns=columns)
+    columns = {"left": "image", "right": "image", "text": "alt", "label": "agrees"}
+    first, second = load("hub", repository, "pairs", {"split": "validation"}, columns=columns)
     assert [opened(image).getpixel((0, 0)) for image in first["images"]] == [(255, 0, 0)] * 2
-    assert (first["text"], first["label"]) == ("first", "dog")
+    assert (first["text"], first["label"], second["label"]) == ("first", "True", "False")
+    with pytest.raises(DataError, match="has the label 'dog'.*True, False"):
+        load(
+            "hub",
+            repository,
+            "pairs",
+            {"split": "validation"},
+            columns={**columns, "label": "label"},
+        )
 
 
 def test_a_missing_column_is_told_with_those_there_are(repository):

@@ -44,7 +44,8 @@ def load(source: Mapping, *, split: str, view: str) -> list[dict]:
     Returns:
         Examples of the view. Answers may be texts or objects with ``answer``; one text counts as
         a list of it. Labels are texts, or numbers whose names the data set tells. Pictures may be
-        stored in the table, or named: a relative name counts from ``folder``.
+        stored in the table, or named: a relative name counts from ``folder``. Of plain texts,
+        rows without words are left out: data sets with a row per line have many.
 
     Raises:
         DataError: if it cannot be had, or has no such column.
@@ -56,7 +57,8 @@ def load(source: Mapping, *, split: str, view: str) -> list[dict]:
     for column in columns.values():
         if column not in table.column_names:
             raise missing("column", column, _place(source), table.column_names)
-    return list(_examples(table, columns, split, source))
+    examples = _examples(table, columns, split, source)
+    return [e for e in examples if view != "text" or e["text"].strip()]
 
 
 def _place(source: Mapping) -> str:
