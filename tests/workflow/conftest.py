@@ -48,6 +48,17 @@ SMALL = {
 }
 
 
+SHARED = ("finished", "real")  # fixtures that run a whole DAG
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keeps the tests that share a finished run in one worker process, which makes it once."""
+    for item in items:
+        for name in SHARED:
+            if name in getattr(item, "fixturenames", ()):
+                item.add_marker(pytest.mark.xdist_group(name))
+
+
 class Project:
     """A working copy in which snakemake runs."""
 
