@@ -11,7 +11,7 @@ BENCH := PYTHONPATH=workflow/scripts $(firstword $(wildcard $(RUN)/python) $(PYT
 
 ENVIRONMENTS := lavis open-clip
 
-.PHONY: help setup setup-lavis setup-open-clip demo test test-environments bench bench-gpu lint format report clean
+.PHONY: help setup setup-lavis setup-open-clip demo test test-environments test-browser bench bench-gpu lint format report clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -50,6 +50,9 @@ test-environments: $(STAMP) $(ENVIRONMENTS:%=.venv-%/.installed)  ## models with
 	.venv-open-clip/bin/python -m pytest -m environments tests/environments/test_open_clip.py
 	$(RUN)/python -m pytest -m environments tests/workflow/test_other_environments.py
 
+test-browser: $(STAMP)  ## the report in headless Chromium (Debian: apt-get install chromium)
+	$(RUN)/python -m pytest -m browser tests/workflow/test_report_page.py
+
 bench:  ## speed and memory on a CPU, into results/benchmarks
 	$(BENCH) cpu
 	$(BENCH) memory
@@ -68,8 +71,8 @@ format: $(STAMP)  ## format all code
 	$(RUN)/ruff format .
 	$(RUN)/snakefmt Snakefile workflow/rules
 
-report: demo  ## results/report.html, one file that opens without network
-	$(SNAKEMAKE) --report results/report.html
+report: $(STAMP)  ## results/report.html, one page with all that the demo made
+	$(SNAKEMAKE) results/report.html
 
 clean:  ## delete everything that was made; the environment stays
 	rm -rf results/* .snakemake .pytest_cache .ruff_cache .hypothesis

@@ -28,6 +28,7 @@ rule all:
 
 include: "workflow/rules/collect.smk"
 include: "workflow/rules/preflight.smk"
+include: "workflow/rules/verify.smk"
 include: "workflow/rules/prepare.smk"
 include: "workflow/rules/data.smk"
 include: "workflow/rules/calibrate.smk"
@@ -38,4 +39,5 @@ include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/landscape.smk"
 include: "workflow/rules/tabulate.smk"
 include: "workflow/rules/plot.smk"
+include: "workflow/rules/report.smk"
 include: "workflow/rules/demo.smk"

@@ -1,5 +1,7 @@
 """Artifacts: round trips, atomic writing, and damage found by name."""
 
+import errno
+import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -84,8 +86,8 @@ def test_damage_kind_and_version_are_found_by_name(kind, tmp_path, monkeypatch):
     write(kind, path)
     with pytest.raises(ArtifactError, match="file holds"):
         read(kind, path, "something else")
-    monkeypatch.setattr(artifacts, "SCHEMA_VERSION", 3)
-    with pytest.raises(ArtifactError, match="schema version 2"):
+    monkeypatch.setattr(artifacts, "SCHEMA_VERSION", 4)
+    with pytest.raises(ArtifactError, match="schema version 3. Allowed: 4"):
         read(kind, path)
     monkeypatch.undo()
     path.write_bytes(path.read_bytes()[:-20])
@@ -93,6 +95,53 @@ def test_damage_kind_and_version_are_found_by_name(kind, tmp_path, monkeypatch):
         read(kind, path)
     with pytest.raises(ArtifactError, match="missing"):
         read(kind, tmp_path / "missing")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_flipped_bit_is_found(kind, tmp_path):
+    path = tmp_path / "file"
+    write(kind, path)
+    whole = path.read_bytes()
+    for position in range(len(whole)):
+        damaged = bytearray(whole)
+        damaged[position] ^= 1 << position % 8
+        path.write_bytes(damaged)
+        with pytest.raises(ArtifactError, match="file"):
+            read(kind, path)
+    path.write_bytes(whole)
+    read(kind, path)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_digest_is_that_of_the_file_with_zeros_in_its_place(kind, tmp_path):
+    write(kind, tmp_path / "file")
+    content = (tmp_path / "file").read_bytes()
+    before, mark, after = content.partition(b"ecoflap-sha256:")
+    digest, rest = after[:64], after[64:]
+    assert hashlib.sha256(before + mark + b"0" * 64 + rest).hexdigest() == digest.decode()
+
+
+def test_an_artifact_of_an_older_version_without_a_digest_is_told_as_such(tmp_path):
+    old = {**head("json"), "schema_version": 2, "file": "results/file"}
+    (tmp_path / "file").write_text(json.dumps({"ecoflap": old}))
+    with pytest.raises(ArtifactError, match="schema version 2. Allowed: 3"):
+        read("json", tmp_path / "file")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_full_disk_leaves_what_was_there(kind, tmp_path, monkeypatch):
+    path = tmp_path / "file"
+    write(kind, path)
+    before = path.read_bytes()
+
+    def full(_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(artifacts.os, "fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        write(kind, path)
+    assert path.read_bytes() == before
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]
 
 
 def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path):

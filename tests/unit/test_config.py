@@ -1,35 +1,15 @@
 """The shipped configuration is right, and each way to get it wrong is said before a job starts."""
 
 import copy
-from pathlib import Path
 
 import pytest
 import yaml
+from configs import ROOT, SCHEMAS, merged, shipped
 from ecoflap import config as configuration
 from ecoflap import targets
 from ecoflap.allocation import METHODS
 from ecoflap.errors import ConfigError
 from ecoflap.registry import SCORES
-
-ROOT = Path(__file__).parents[2]
-SCHEMAS = ROOT / "workflow" / "schemas"
-
-
-def shipped():
-    merged = {}
-    for name in (
-        "config",
-        "models",
-        "datasets",
-        "calibrations",
-        "scores",
-        "variants",
-        "tasks",
-        "experiments",
-        "plotting",
-    ):
-        merged.update(yaml.safe_load((ROOT / "config" / f"{name}.yaml").read_text()))
-    return merged
 
 
 def checked():
@@ -375,23 +355,8 @@ def test_a_model_like_another_has_its_keys_and_its_own():
     assert targets.takes(config, "table2", "mine") == ["shape"]
 
 
-def merged(extra):
-    """What snakemake makes of the shipped files and one given with --configfile."""
-    config = shipped()
-
-    def update(into, new):
-        for key, value in new.items():
-            if isinstance(value, dict) and isinstance(into.get(key), dict):
-                update(into[key], value)
-            else:
-                into[key] = value
-
-    update(config, yaml.safe_load((ROOT / "config" / extra).read_text()))
-    return config
-
-
 def test_the_papers_configuration_is_right_and_every_experiment_counts_its_jobs():
-    config = merged("paper.yaml")
+    config = merged(yaml.safe_load((ROOT / "config" / "paper.yaml").read_text()))
     configuration.check(config, SCHEMAS)
     assert len(config["run"]) == 16
     for name in config["run"]:

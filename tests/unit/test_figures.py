@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from configs import ROOT
 from ecoflap import figures
-from test_config import ROOT
 
 STYLE = yaml.safe_load((ROOT / "config" / "plotting.yaml").read_text())["plotting"]
 LABELS = {

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import layouts
 import pytest
+from configs import SCHEMAS, shipped
 from ecoflap import config as configuration
 from ecoflap import downloads, preflight, targets
 from ecoflap.errors import DataError
 from ecoflap.evaluation import captions
-from test_config import SCHEMAS, shipped
 
 
 @pytest.fixture

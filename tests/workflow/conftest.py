@@ -5,7 +5,9 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 import yaml
@@ -75,12 +77,17 @@ class Project:
         """Writes the config file that runs use."""
         (self.folder / "small.yaml").write_text(yaml.safe_dump(content))
 
-    def snakemake(self, *arguments: str, configfile: str = "small.yaml") -> tuple[int, str]:
+    def snakemake(
+        self,
+        *arguments: str,
+        configfile: str = "small.yaml",
+        environment: Mapping[str, str] = MappingProxyType({}),
+    ) -> tuple[int, str]:
         """Runs snakemake; returns its exit code and all that it printed."""
         command = [sys.executable, "-m", "snakemake"]
         command += ["--configfile", configfile] if configfile else []
         command += ["--profile", "workflow/profiles/local", "--cores", "2"]
-        environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
+        environment = {**os.environ, "HF_HUB_OFFLINE": "1", **environment}
         done = subprocess.run(
             [*command, *arguments],
             cwd=self.folder,

@@ -19,13 +19,7 @@ rule choose_max_sparsity:
         mem_mb=8000,
         runtime=480,
     params:
-        allocation=allocation_settings,
-        pruning=prune_settings,
-        calibration=held_out_settings,
-        dtype=lookup(dpath="models/{model}/dtype", within=config),
-        offload=lookup(dpath="models/{model}/offload", within=config),
-        batch_size=lookup(dpath="models/{model}/batch_size", within=config),
-        blocks=model_blocks,
+        config=read_by("choose_max_sparsity"),
         device=config["device"],
         python=interpreter,
         code=margins_code,
@@ -55,7 +49,7 @@ rule allocate_sparsity:
         mem_mb=1000,
         runtime=10,
     params:
-        settings=allocation_settings,
+        config=read_by("allocate_sparsity"),
         code=code("allocate_sparsity.py"),
     message:
         "Allocating sparsity {wildcards.sparsity} in {wildcards.model} for {wildcards.variant}, seed {wildcards.seed}"

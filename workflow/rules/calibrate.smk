@@ -5,10 +5,9 @@ rule extract_calibration:
     output:
         samples="results/calibration/{model}/{calibration}/seed{seed}/samples.safetensors",
         manifest="results/calibration/{model}/{calibration}/seed{seed}/manifest.json",
+        cost="results/calibration/{model}/{calibration}/seed{seed}/cost.json",
     log:
         "results/logs/extract_calibration/{model}/{calibration}/seed{seed}.log",
-    benchmark:
-        "results/benchmarks/extract_calibration/{model}/{calibration}/seed{seed}.tsv"
     conda:
         environment
     threads: 1
@@ -16,8 +15,8 @@ rule extract_calibration:
         mem_mb=4000,
         runtime=60,
     params:
-        settings=calibration_settings,
-        blocks=model_blocks,
+        config=read_by("extract_calibration"),
+        point=point,
         python=interpreter,
         code=calibration_code,
     message:

@@ -1,5 +1,6 @@
 # Loads and checks the configuration; input and params functions of the rules.
 import functools
+import os
 import sys
 from pathlib import Path
 
@@ -10,15 +11,22 @@ SCRIPTS = Path(workflow.basedir, "workflow", "scripts")
 sys.path.insert(0, str(SCRIPTS))
 
 from ecoflap import config as configuration
-from ecoflap import published, runtime, targets
-from ecoflap.allocation import METHODS
+from ecoflap import published, runtime, settings, targets
 from ecoflap.errors import ConfigError
 from ecoflap.registry import ADAPTERS, CRITERIA, DATASETS, LAYOUTS, SCORES
 
 try:
-    configuration.check(config, Path(workflow.basedir, "workflow", "schemas"))
+    configuration.check(
+        config, Path(workflow.basedir, "workflow", "schemas"), workflow.configfiles
+    )
 except ConfigError as error:
     raise WorkflowError(str(error)) from None
+
+if Path("results").exists() and not os.access("results", os.W_OK):
+    raise WorkflowError(
+        "the folder results may not be written. Allowed: a folder of your own, on a disk "
+        "that is not read-only. Mend its rights, or run in another copy of the repository."
+    )
 
 runtime.export_library()
 GPUS = 0 if config["device"] == "cpu" else 1
@@ -46,12 +54,28 @@ wildcard_constraints:
 
 @functools.cache
 def code_of(script, plugins):
-    return runtime.code_hash(SCRIPTS / script, plugins)
+    return runtime.code_of(SCRIPTS, script, plugins)
 
 
 def code(script, plugins=()):
-    """Hash of a rule's script, of what it imports, and of the plug-ins that it will load."""
+    """A rule's script, with the hash of all that it imports and of the plug-ins it will load."""
     return code_of(script, tuple(plugins))
+
+
+def read_by(rule):
+    """What a rule reads of the configuration, by its wildcards."""
+
+    def of(wildcards):
+        return settings.RULES[rule](config, **dict(wildcards.items()))
+
+    return of
+
+
+def point(wildcards):
+    """What an artifact is of; in params, so that a cache never takes one for another."""
+    return {
+        key: int(value) if key == "seed" else value for key, value in wildcards.items()
+    }
 
 
 def adapter(wildcards):
@@ -79,10 +103,6 @@ def calibration_values(wildcards):
     }
 
 
-def model_blocks(wildcards):
-    return config["models"][wildcards.model].get("blocks")
-
-
 # check_dataset
 def report_of(entry):
     """The report on a data set, or nothing if it is built in."""
@@ -92,19 +112,9 @@ def report_of(entry):
     )
 
 
-def checked_dataset(wildcards):
-    used = {"name": wildcards.dataset, "split": wildcards.split, "view": wildcards.view}
-    return targets.located(config, used)
-
-
 def dataset_code(wildcards):
     layout = config["datasets"][wildcards.dataset]["layout"]
     return code("check_dataset.py", [LAYOUTS.module_name(layout)])
-
-
-# fetch_task
-def fetched_task(wildcards):
-    return targets.tasks_of(config, wildcards.task)[wildcards.task]
 
 
 # prepare_model
@@ -127,26 +137,11 @@ def changed(wildcards):
     return {**values, "model": donor}
 
 
-def prepare_settings(wildcards):
-    entry = config["models"][wildcards.model]
-    return {key: entry[key] for key in ("source", "family", "blocks") if key in entry}
-
-
 def prepare_code(wildcards):
     return code("prepare_model.py", [adapter(wildcards)])
 
 
 # extract_calibration
-def calibration_entry(name, leave_out=None):
-    entry = config["calibrations"][name]
-    located = {**entry, "dataset": targets.located(config, entry["dataset"])}
-    return {key: value for key, value in located.items() if key != leave_out}
-
-
-def calibration_settings(wildcards):
-    return calibration_entry(wildcards.calibration, leave_out="held_out")
-
-
 def calibration_report(wildcards):
     return report_of(config["calibrations"][wildcards.calibration])
 
@@ -156,7 +151,25 @@ def calibration_code(wildcards):
     return code("extract_calibration.py", [adapter(wildcards), dataset(entry)])
 
 
-# compute_scores
+# compute_scores and score_shard
+def shards_of(wildcards, template):
+    names = dict(wildcards.items())
+    return targets.shards(config, names.pop("score"), template=template, **names)
+
+
+def score_shards(wildcards):
+    return shards_of(wildcards, targets.SHARD)
+
+
+def score_shard_costs(wildcards):
+    return shards_of(wildcards, targets.SHARD_COST)
+
+
+def score_gpus(wildcards):
+    """None for the job that only gathers."""
+    return 0 if score_shards(wildcards) else GPUS
+
+
 def score_code(wildcards):
     estimator = config["scores"][wildcards.score]["estimator"]
     return code(
@@ -174,25 +187,7 @@ def allocation_margins(wildcards):
     return targets.MARGINS if targets.is_auto(variant(wildcards)) else []
 
 
-def allocation_settings(wildcards):
-    entry = variant(wildcards)
-    keys = ("granularity", "reduction", "budget")
-    settings = {key: entry[key] for key in keys if key in entry}
-    settings["method"] = entry.get("allocation", "uniform")
-    if METHODS[settings["method"]].bounded:
-        settings["max_sparsity"] = targets.max_sparsity(entry, wildcards.sparsity)
-    if ":" in entry.get("pattern", ""):
-        settings["of"] = int(entry["pattern"].partition(":")[2])
-    return settings
-
-
 # choose_max_sparsity
-def held_out_settings(wildcards):
-    return calibration_entry(
-        targets.calibration_of(config, wildcards.model, wildcards.variant)
-    )
-
-
 def margins_code(wildcards):
     name = targets.calibration_of(config, wildcards.model, wildcards.variant)
     plugins = [
@@ -215,14 +210,6 @@ def prune_samples(wildcards):
 
 def prune_checkpoint(wildcards):
     return variant(wildcards).get("checkpoint", {}).get("file", [])
-
-
-def prune_settings(wildcards):
-    return {
-        key: variant(wildcards)[key]
-        for key in ("criterion", "group", "pattern", "checkpoint")
-        if key in variant(wildcards)
-    }
 
 
 def prune_code(wildcards):
@@ -358,16 +345,6 @@ def landscape_folder(wildcards):
 
 def landscape_samples(wildcards):
     return targets.landscape_samples(config, wildcards.landscape)
-
-
-def landscape_settings(wildcards):
-    keys = ("radius", "steps", "samples", "batch_size")
-    return {key: landscape_entry(wildcards)[key] for key in keys}
-
-
-def landscape_loading(wildcards):
-    entry = config["models"][landscape_model(wildcards)]
-    return {key: entry[key] for key in ("dtype", "offload", "blocks") if key in entry}
 
 
 def landscape_code(wildcards):

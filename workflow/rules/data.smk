@@ -13,7 +13,7 @@ rule check_dataset:
         mem_mb=8000,
         runtime=240,
     params:
-        dataset=checked_dataset,
+        config=read_by("check_dataset"),
         licence=lookup(
             dpath="datasets/{dataset}/licence", within=config, default="not stated"
         ),

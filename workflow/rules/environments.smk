@@ -1,5 +1,5 @@
 # Which Python the job of a model runs with, and what must be there before the first one.
-from ecoflap import readiness
+from ecoflap import preflight, readiness
 from ecoflap.registry import FAMILIES
 from snakemake.settings.types import DeploymentMethod
 
@@ -25,11 +25,17 @@ def missing_at_start():
     preparing = {
         job.wildcards.model for job in jobs if job.rule.name == "prepare_model"
     }
+    suites = {job.wildcards.suite for job in jobs if job.rule.name == "evaluate_model"}
+    tasks = {task for suite in suites for task in targets.tasks_of(config, suite)}
     methods = workflow.deployment_settings.deployment_method
     problems = readiness.missing(
         config, running, preparing, conda=DeploymentMethod.CONDA in methods
     )
-    return "\n".join(problems)
+    needs = preflight.tools(config, sorted(tasks))
+    lacking = (
+        f"{n.what}: {n.detail}. {n.remedy}" for n in needs if n.state == "missing"
+    )
+    return "\n".join([*problems, *dict.fromkeys(lacking)])
 
 
 onstart:

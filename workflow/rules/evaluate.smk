@@ -7,10 +7,9 @@ rule evaluate_model:
     output:
         predictions="results/evaluation/{model}/{variant}/seed{seed}/{sparsity}/{suite}/predictions.parquet",
         metrics="results/evaluation/{model}/{variant}/seed{seed}/{sparsity}/{suite}/metrics.json",
+        cost="results/evaluation/{model}/{variant}/seed{seed}/{sparsity}/{suite}/cost.json",
     log:
         "results/logs/evaluate_model/{model}/{variant}/seed{seed}/{sparsity}/{suite}.log",
-    benchmark:
-        "results/benchmarks/evaluate_model/{model}/{variant}/seed{seed}/{sparsity}/{suite}.tsv"
     conda:
         environment
     threads: 1
@@ -19,10 +18,9 @@ rule evaluate_model:
         mem_mb=8000,
         runtime=480,
     params:
-        tasks=evaluation_tasks,
-        dtype=lookup(dpath="models/{model}/dtype", within=config),
+        config=read_by("evaluate_model"),
+        point=point,
         device=config["device"],
-        blocks=model_blocks,
         python=interpreter,
         code=evaluation_code,
     message:

@@ -16,9 +16,7 @@ rule loss_landscape:
         mem_mb=8000,
         runtime=480,
     params:
-        settings=landscape_settings,
-        loading=landscape_loading,
-        seed=config["seeds"][0],
+        config=read_by("loss_landscape"),
         device=config["device"],
         python=interpreter,
         code=landscape_code,

@@ -39,7 +39,7 @@ rule fetch_task:
         mem_mb=4000,
         runtime=120,
     params:
-        task=fetched_task,
+        config=read_by("fetch_task"),
         code=code("fetch_task.py"),
     message:
         "Fetching what the task {wildcards.task} reads"

@@ -15,7 +15,7 @@ rule prepare_model:
         mem_mb=4000,
         runtime=60,
     params:
-        settings=prepare_settings,
+        config=read_by("prepare_model"),
         python=interpreter,
         code=prepare_code,
     message:

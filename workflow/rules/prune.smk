@@ -22,12 +22,8 @@ rule prune_model:
         mem_mb=8000,
         runtime=240,
     params:
-        settings=prune_settings,
-        dtype=lookup(dpath="models/{model}/dtype", within=config),
-        offload=lookup(dpath="models/{model}/offload", within=config),
-        batch_size=lookup(dpath="models/{model}/batch_size", within=config),
+        config=read_by("prune_model"),
         device=config["device"],
-        blocks=model_blocks,
         python=interpreter,
         code=prune_code,
     message:

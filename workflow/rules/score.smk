@@ -2,13 +2,49 @@ rule compute_scores:
     input:
         model="results/models/{model}",
         samples="results/calibration/{model}/{calibration}/seed{seed}/samples.safetensors",
+        shards=score_shards,
+        costs=score_shard_costs,
     output:
         scores="results/scores/{model}/{calibration}/seed{seed}/{score}.parquet",
         cost="results/scores/{model}/{calibration}/seed{seed}/{score}.cost.json",
     log:
         "results/logs/compute_scores/{model}/{calibration}/seed{seed}/{score}.log",
-    benchmark:
-        "results/benchmarks/compute_scores/{model}/{calibration}/seed{seed}/{score}.tsv"
+    conda:
+        environment
+    threads: 1
+    resources:
+        gpu=score_gpus,
+        mem_mb=8000,
+        runtime=240,
+    params:
+        config=read_by("compute_scores"),
+        point=point,
+        device=config["device"],
+        python=interpreter,
+        code=score_code,
+    message:
+        "Scoring {wildcards.model} with {wildcards.score}, seed {wildcards.seed}"
+    script:
+        "../scripts/compute_scores.py"
+
+
+# A range of the model's blocks; compute_scores gathers them.
+rule score_shard:
+    input:
+        model="results/models/{model}",
+        samples="results/calibration/{model}/{calibration}/seed{seed}/samples.safetensors",
+    output:
+        scores=temp(
+            "results/scores/{model}/{calibration}/seed{seed}/{score}.shards/{shard}-of-{shards}.parquet"
+        ),
+        cost=temp(
+            "results/scores/{model}/{calibration}/seed{seed}/{score}.shards/{shard}-of-{shards}.cost.json"
+        ),
+    log:
+        "results/logs/score_shard/{model}/{calibration}/seed{seed}/{score}/{shard}-of-{shards}.log",
+    wildcard_constraints:
+        shard="[0-9]+",
+        shards="[0-9]+",
     conda:
         environment
     threads: 1
@@ -17,14 +53,12 @@ rule compute_scores:
         mem_mb=8000,
         runtime=240,
     params:
-        settings=lookup(dpath="scores/{score}", within=config),
-        dtype=lookup(dpath="models/{model}/dtype", within=config),
-        offload=lookup(dpath="models/{model}/offload", within=config),
+        config=read_by("compute_scores"),
+        point=point,
         device=config["device"],
-        blocks=model_blocks,
         python=interpreter,
         code=score_code,
     message:
-        "Scoring {wildcards.model} with {wildcards.score}, seed {wildcards.seed}"
+        "Scoring {wildcards.model} with {wildcards.score}, seed {wildcards.seed}, shard {wildcards.shard} of {wildcards.shards}"
     script:
         "../scripts/compute_scores.py"

@@ -7,7 +7,8 @@ import pandas as pd
 from ecoflap import allocation, artifacts, runtime
 
 log = runtime.start_job(snakemake.log[0])
-settings, sparsity = dict(snakemake.params.settings), snakemake.wildcards.sparsity
+config = snakemake.params.config
+settings, sparsity = dict(config["allocation"]), config["sparsity"]
 
 if snakemake.input.get("scores"):
     table, _ = artifacts.read_table(snakemake.input.scores, "scores")
@@ -25,7 +26,7 @@ head = artifacts.header(
     "allocation",
     rule=snakemake.rule,
     code=snakemake.params.code,
-    config={"sparsity": snakemake.wildcards.sparsity, **snakemake.params.settings},
-    inputs=artifacts.input_hashes(dict(snakemake.input.items())),
+    config=config,
+    inputs=artifacts.input_hashes(snakemake.input),
 )
 artifacts.write_json(snakemake.output.plan, {"matrices": plan.to_dict("records")}, head)

@@ -7,7 +7,7 @@ from ecoflap import artifacts, runtime
 from ecoflap.data.check import check
 
 log = runtime.start_job(snakemake.log[0])
-dataset = dict(snakemake.params.dataset)
+dataset = snakemake.params.config
 
 found = check(dataset)
 log.info("%s: %d examples", dataset["name"], found["examples"])

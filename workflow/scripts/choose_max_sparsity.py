@@ -8,40 +8,35 @@ from ecoflap import artifacts, calibration, margins, models, runtime
 
 log = runtime.start_job(snakemake.log[0], snakemake.threads, snakemake.params.python)
 files, params, wildcards = snakemake.input, snakemake.params, snakemake.wildcards
-seed, sparsity = int(wildcards.seed), wildcards.sparsity
+config = params.config
+seed, sparsity = int(wildcards.seed), config["sparsity"]
 
-model = models.load(
-    artifacts.checked(files.model),
-    dtype=params.dtype,
-    device=params.device,
-    blocks=params.blocks,
-    offload=params.offload,
-)
+model = models.load(artifacts.checked(files.model), device=params.device, **config["loading"])
 table, _ = artifacts.read_table(files.scores, "scores")
 samples, _ = artifacts.read_tensors(files.samples, "calibration")
-further, manifest = calibration.held_out(model, params.calibration, seed)
-settings = {key: params.allocation[key] for key in params.allocation if key != "max_sparsity"}
+further, manifest = calibration.held_out(model, config["calibration"], seed)
+settings = {k: v for k, v in config["allocation"].items() if k != "max_sparsity"}
 if settings.pop("budget", "model") == "tower":
     sparsity = dict.fromkeys(table["tower"], sparsity)
 with model.cost() as cost:
     choice = margins.choose_max_sparsity(
         model,
-        calibration.batches(samples, params.batch_size),
-        calibration.batches(further, params.batch_size),
+        calibration.batches(samples, config["batch_size"]),
+        calibration.batches(further, config["batch_size"]),
         table,
         sparsity=sparsity,
         allocation_settings=settings,
-        pruning_settings=params.pruning,
+        pruning_settings=config["pruning"],
     )
 
 head = artifacts.header(
     "margins",
     rule=snakemake.rule,
     code=params.code,
-    config={"allocation": settings, "pruning": params.pruning, "calibration": params.calibration},
+    config=config,
     seed=seed,
     device=str(model.device),
-    inputs=artifacts.input_hashes(dict(files.items())),
+    inputs=artifacts.input_hashes(files),
     fingerprint=manifest["fingerprint"],
 )
 facts = {key: wildcards[key] for key in ("model", "variant", "sparsity")}

@@ -1,36 +1,52 @@
 """Scores every prunable matrix by its effect on the loss of the whole model.
 
-Output: one row per matrix (parquet), and what the scoring cost (JSON).
+Output: one row per matrix (parquet), and what the scoring cost (JSON). A shard has the rows of
+some blocks; the job that gathers shards writes what one job for all would have written.
 """
 
 from ecoflap import artifacts, calibration, models, runtime, scores
+from ecoflap.scores import shards
 
 log = runtime.start_job(snakemake.log[0], snakemake.threads, snakemake.params.python)
-settings, seed = dict(snakemake.params.settings), int(snakemake.wildcards.seed)
+config, point, files = snakemake.params.config, dict(snakemake.params.point), snakemake.input
+settings, seed = dict(config["score"]), point["seed"]
 
-model = models.load(
-    artifacts.checked(snakemake.input.model),
-    dtype=snakemake.params.dtype,
-    device=snakemake.params.device,
-    blocks=snakemake.params.blocks,
-    offload=snakemake.params.offload,
-)
-samples, _ = artifacts.read_tensors(snakemake.input.samples, "calibration")
+if files.get("shards"):
+    read = [artifacts.read_table(file, "scores") for file in files.shards]
+    table = shards.gather(
+        [part for part, _ in read], artifacts.read_manifest(files.model)["matrices"]
+    )
+    costs = [artifacts.read_json(file, "cost") for file in files.costs]
+    device = read[0][1]["device"]
+    cost = {
+        "seconds": sum(part["seconds"] for part in costs),
+        "peak_memory_mb": max(part["peak_memory_mb"] for part in costs),
+        "device": device,
+    }
+else:
+    model = models.load(
+        artifacts.checked(files.model), device=snakemake.params.device, **config["loading"]
+    )
+    device = str(model.device)
+    samples, _ = artifacts.read_tensors(files.samples, "calibration")
+    batches = calibration.batches(samples, settings.pop("batch_size"), settings.pop("samples"))
+    if "shard" in point:
+        settings["blocks"] = shards.blocks_of_shard(
+            model, int(point.pop("shard")), int(point.pop("shards"))
+        )
+    with model.cost() as measured:
+        table = scores.score(model, batches, seed=seed, **settings)
+    cost = measured.as_dict()
+log.info("%d matrices in %.1f s", len(table), cost["seconds"])
+
 head = artifacts.header(
     "scores",
     rule=snakemake.rule,
     code=snakemake.params.code,
-    config=settings,
+    config=config,
     seed=seed,
-    device=str(model.device),
-    inputs=artifacts.input_hashes(dict(snakemake.input.items())),
+    device=device,
+    inputs=artifacts.input_hashes([files.model, files.samples]),
 )
-batches = calibration.batches(samples, settings.pop("batch_size"), settings.pop("samples"))
-with model.cost() as cost:
-    table = scores.score(model, batches, seed=seed, **settings)
-log.info("%d matrices in %.1f s", len(table), cost.seconds)
-
 artifacts.write_table(snakemake.output.scores, table, head)
-point = {key: snakemake.wildcards[key] for key in ("model", "calibration", "score")}
-facts = {**point, "seed": seed, **cost.as_dict()}
-artifacts.write_json(snakemake.output.cost, facts, {**head, "kind": "cost"})
+artifacts.write_json(snakemake.output.cost, {**point, **cost}, {**head, "kind": "cost"})

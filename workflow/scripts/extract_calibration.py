@@ -1,27 +1,31 @@
 """Draws and encodes the calibration samples of a model.
 
-Output: samples.safetensors (tensors [samples, ...]) and manifest.json (ids, texts, fingerprint).
+Output: samples.safetensors (tensors [samples, ...]) and manifest.json (ids, texts, fingerprint);
+and what the drawing cost (JSON).
 """
 
 from ecoflap import artifacts, calibration, models, runtime
 
 log = runtime.start_job(snakemake.log[0], snakemake.threads, snakemake.params.python)
-settings, seed = snakemake.params.settings, int(snakemake.wildcards.seed)
+config, seed = snakemake.params.config, snakemake.params.point["seed"]
 
 model = models.load(
-    artifacts.checked(snakemake.input.model), device="cpu", blocks=snakemake.params.blocks
+    artifacts.checked(snakemake.input.model), device="cpu", blocks=config.get("blocks")
 )
-tensors, manifest = calibration.collect(model, settings, seed)
+with model.cost() as cost:
+    tensors, manifest = calibration.collect(model, config["calibration"], seed)
 log.info("%s", {name: tuple(tensor.shape) for name, tensor in tensors.items()})
 
 head = artifacts.header(
     "calibration",
     rule=snakemake.rule,
     code=snakemake.params.code,
-    config=settings,
+    config=config,
     seed=seed,
-    inputs=artifacts.input_hashes({"model": snakemake.input.model}),
+    inputs=artifacts.input_hashes([snakemake.input.model]),
     fingerprint=manifest["fingerprint"],
 )
 artifacts.write_tensors(snakemake.output.samples, tensors, head)
 artifacts.write_json(snakemake.output.manifest, manifest, head)
+facts = {**snakemake.params.point, **cost.as_dict()}
+artifacts.write_json(snakemake.output.cost, facts, {**head, "kind": "cost"})

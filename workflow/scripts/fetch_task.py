@@ -6,7 +6,7 @@ Output: JSON with what was fetched.
 from ecoflap import artifacts, downloads, runtime
 
 log = runtime.start_job(snakemake.log[0])
-task = dict(snakemake.params.task)
+task = snakemake.params.config
 
 fetched = downloads.fetch(task)
 log.info("fetched: %s", ", ".join(fetched) or "nothing was missing")

@@ -8,21 +8,23 @@ from ecoflap.landscape import loss_landscape
 
 log = runtime.start_job(snakemake.log[0], snakemake.threads, snakemake.params.python)
 files, params = snakemake.input, snakemake.params
-settings = dict(params.settings)
+config, seed = params.config, params.config["seed"]
 
-model = models.load(artifacts.checked(files.model), device=params.device, **params.loading)
+model = models.load(artifacts.checked(files.model), device=params.device, **config["loading"])
 samples, _ = artifacts.read_tensors(files.samples, "calibration")
-batches = calibration.batches(samples, settings.pop("batch_size"), settings.pop("samples"))
+batches = calibration.batches(
+    samples, config["batches"]["batch_size"], config["batches"]["samples"]
+)
 head = artifacts.header(
     "landscape",
     rule=snakemake.rule,
     code=params.code,
-    config=params.settings,
-    seed=params.seed,
+    config=config,
+    seed=seed,
     device=str(model.device),
-    inputs=artifacts.input_hashes(dict(files.items())),
+    inputs=artifacts.input_hashes(files),
 )
 with model.cost() as cost:
-    table = loss_landscape(model, batches, seed=params.seed, **settings)
+    table = loss_landscape(model, batches, seed=seed, **config["grid"])
 log.info("%d losses in %.1f s", len(table), cost.seconds)
 artifacts.write_table(snakemake.output.landscape, table, {**head, **cost.as_dict()})

@@ -10,11 +10,11 @@ from ecoflap.models import sources, towers
 
 log = runtime.start_job(snakemake.log[0], snakemake.threads, snakemake.params.python)
 folder = Path(snakemake.output.model)
-settings = snakemake.params.settings
+config = snakemake.params.config
 
 folder.mkdir(parents=True, exist_ok=True)
-sources.fetch(settings["source"], folder)
-model = models.load(folder, device="cpu", family=settings["family"], blocks=settings.get("blocks"))
+sources.fetch(config["source"], folder)
+model = models.load(folder, device="cpu", family=config["family"], blocks=config.get("blocks"))
 if snakemake.input.get("donor"):
     donor = models.load(artifacts.checked(snakemake.input.donor), device="cpu")
     towers.put_vision_tower(model, donor)
@@ -27,7 +27,7 @@ head = artifacts.header(
     "model",
     rule=snakemake.rule,
     code=snakemake.params.code,
-    config=settings,
-    inputs=artifacts.input_hashes({"donor": snakemake.input.get("donor")}),
+    config=config,
+    inputs=artifacts.input_hashes(filter(None, [snakemake.input.get("donor")])),
 )
 artifacts.write_manifest(folder, head, matrices.to_dict("records"))

@@ -9,34 +9,30 @@ from ecoflap.imported import take_checkpoint
 from ecoflap.registry import CRITERIA, IMPORTED
 
 log = runtime.start_job(snakemake.log[0], snakemake.threads, snakemake.params.python)
-settings, files = snakemake.params.settings, snakemake.input
-seed = int(snakemake.wildcards.seed)
+config, files = snakemake.params.config, snakemake.input
+settings, sparsity, seed = config["pruning"], config["sparsity"], int(snakemake.wildcards.seed)
 criterion = settings["criterion"]
 
 model = models.load(
-    artifacts.checked(files.model),
-    dtype=snakemake.params.dtype,
-    device=snakemake.params.device,
-    blocks=snakemake.params.blocks,
-    offload=snakemake.params.offload,
+    artifacts.checked(files.model), device=snakemake.params.device, **config["loading"]
 )
 head = artifacts.header(
     "pruned",
     rule=snakemake.rule,
     code=snakemake.params.code,
-    config={"sparsity": snakemake.wildcards.sparsity, **settings},
+    config=config,
     seed=seed,
     device=str(model.device),
-    inputs=artifacts.input_hashes(dict(files.items())),
+    inputs=artifacts.input_hashes(files),
     dense=artifacts.file_hash(files.model),
 )
 batches, updates, further = [], False, None
 if files.get("samples"):
     samples, _ = artifacts.read_tensors(files.samples, "calibration")
-    batches = calibration.batches(samples, snakemake.params.batch_size)
+    batches = calibration.batches(samples, config["batch_size"])
 if criterion == "global-magnitude":
     with model.cost() as cost:
-        report = baselines.prune_global_magnitude(model, snakemake.wildcards.sparsity)
+        report = baselines.prune_global_magnitude(model, sparsity)
 elif criterion == IMPORTED:
     given = settings["checkpoint"]
     with model.cost() as cost:
@@ -44,12 +40,12 @@ elif criterion == IMPORTED:
             model,
             file=given["file"],
             form=given["format"],
-            sparsity=snakemake.wildcards.sparsity,
+            sparsity=sparsity,
         )
     updates = True
 elif criterion == "iterative-obd":
     with model.cost() as cost:
-        report = baselines.prune_iterative_obd(model, batches, snakemake.wildcards.sparsity)
+        report = baselines.prune_iterative_obd(model, batches, sparsity)
 else:
     plan = pd.DataFrame(artifacts.read_json(files.plan, "allocation")["matrices"])
     with model.cost() as cost:

@@ -1,15 +1,16 @@
 """Reads and writes every artifact. The only module that knows file formats.
 
-Each artifact carries a header (schema version, kind, the path it was written to, provenance),
-so a file of ``results`` that was copied into another's place is found. Writing is atomic: a
-temporary file beside the target, flushed to the disk, then renamed. Nothing here reads or writes
-pickle.
+Each artifact carries a header (schema version, kind, the path it was written to, provenance, and
+the digest of the whole file), so that a damaged file, and one of ``results`` that was copied into
+another's place, are found whenever they are read. Writing is atomic: a temporary file beside the
+target, flushed to the disk, then renamed. Nothing here reads or writes pickle.
 """
 
 import hashlib
 import json
+import mmap
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,19 +19,22 @@ import numpy as np
 from ecoflap import runtime
 from ecoflap.errors import ArtifactError, message
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 RESULTS = "results"
 HEADER = "ecoflap"
+MARK = "ecoflap-sha256:"  # stands before the digest of a file within that file
+DIGITS = 64
+UNSEALED = MARK + "0" * DIGITS
 
 
-def header(kind: str, *, rule: str, code: str, config: Mapping, **facts: Any) -> dict:
+def header(kind: str, *, rule: str, code: Mapping | str, config: Mapping, **facts: Any) -> dict:
     """Builds the provenance header of an artifact.
 
     Args:
         kind: What the artifact is, such as ``scores``.
         rule: The rule or function that made it.
-        code: Hash of the code that made it.
-        config: The config values that it depends on.
+        code: The code that made it, as `runtime.code_of` describes it.
+        config: The config values that it depends on, as `settings` gives them.
         facts: Further facts: seed, device, hashes of the inputs.
     """
     return {
@@ -59,23 +63,58 @@ def file_hash(path: Path | str) -> str:
     return digest.hexdigest()
 
 
-def input_hashes(paths: Mapping[str, str | Sequence[str]]) -> dict[str, str | list[str]]:
-    """Returns the hash of each named input, a list of them for a list of files.
+def input_hashes(paths: Iterable[str]) -> dict[str, str]:
+    """Returns the hash of each input by its path."""
+    return {str(path): file_hash(path) for path in paths}
 
-    An input that is not needed here is empty.
+
+def _digest(file: mmap.mmap) -> tuple[int, str]:
+    """Returns where the digest of a file stands in it and what it must be.
+
+    It is the SHA-256 of the file with zeros in its place. -1 if there is no such place.
     """
-    return {
-        name: file_hash(path) if isinstance(path, str) else [file_hash(part) for part in path]
-        for name, path in paths.items()
-        if path
-    }
+    mark = file.find(MARK.encode())
+    if mark < 0:
+        return mark, ""
+    start = mark + len(MARK)
+    with memoryview(file) as view, view[:start] as before, view[start + DIGITS :] as after:
+        digest = hashlib.sha256(before)
+        digest.update(b"0" * DIGITS)
+        digest.update(after)
+    return start, digest.hexdigest()
+
+
+def _seal(path: Path) -> None:
+    """Puts the digest of a file into it."""
+    with path.open("rb+") as file, mmap.mmap(file.fileno(), 0) as content:
+        start, digest = _digest(content)
+        content[start : start + DIGITS] = digest.encode()
+        content.flush()
+
+
+def _check_seal(path: Path) -> None:
+    """Refuses a file whose digest is wrong; one without any is left to `_check`."""
+    try:
+        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as content:
+            start, digest = _digest(content)
+            whole = start < 0 or content[start : start + DIGITS] == digest.encode()
+    except (OSError, ValueError) as error:  # ValueError: an empty file
+        raise _damaged(path, error) from error
+    if not whole:
+        raise _damaged(path, "its bytes are not those that were written")
 
 
 class _Atomic:
-    """A path to write to, renamed to the target when the ``with`` block ends well."""
+    """A path to write to, renamed to the target when the ``with`` block ends well.
 
-    def __init__(self, target: Path | str):
+    Args:
+        target: The path in the end.
+        sealed: Whether what is written has a header, whose digest is filled in.
+    """
+
+    def __init__(self, target: Path | str, *, sealed: bool = True):
         self.target = Path(target)
+        self.sealed = sealed
         self.temporary = self.target.with_name(self.target.name + ".tmp")
 
     def __enter__(self) -> Path:
@@ -83,9 +122,15 @@ class _Atomic:
         return self.temporary
 
     def __exit__(self, kind: type | None, *_: object) -> None:
-        if kind is not None:
-            self.temporary.unlink(missing_ok=True)
-            return
+        try:
+            if kind is None:
+                self._finish()
+        finally:
+            self.temporary.unlink(missing_ok=True)  # gone already if all went well
+
+    def _finish(self) -> None:
+        if self.sealed:
+            _seal(self.temporary)
         with self.temporary.open("rb+") as file:
             os.fsync(file.fileno())
         # safetensors writes files that only their owner may read.
@@ -96,7 +141,7 @@ class _Atomic:
 
 
 def _placed(head: Mapping, path: Path | str) -> dict:
-    return {**head, "file": os.path.normpath(path)}
+    return {**head, "file": os.path.normpath(path), "digest": UNSEALED}
 
 
 def _check(head: Any, path: Path, kind: str) -> dict:
@@ -113,6 +158,8 @@ def _check(head: Any, path: Path, kind: str) -> dict:
                 "Delete the file and run its rule again.",
             )
         )
+    if not str(head.get("digest")).startswith(MARK):
+        raise _damaged(path, "its digest is missing")
     folder, *place = Path(head["file"]).parts
     if folder == RESULTS and list(path.absolute().parts[-len(place) :]) != place:
         raise ArtifactError(
@@ -125,7 +172,7 @@ def _check(head: Any, path: Path, kind: str) -> dict:
     return head
 
 
-def _damaged(path: Path, error: Exception) -> ArtifactError:
+def _damaged(path: Path, error: Exception | str) -> ArtifactError:
     return ArtifactError(
         message(
             f"cannot read {path} ({error})", "a whole file", "Delete it and run its rule again."
@@ -134,8 +181,8 @@ def _damaged(path: Path, error: Exception) -> ArtifactError:
 
 
 def write_text(path: Path | str, text: str) -> None:
-    """Writes a text file atomically."""
-    with _Atomic(path) as temporary:
+    """Writes a text file without a header atomically."""
+    with _Atomic(path, sealed=False) as temporary:
         temporary.write_text(text)
 
 
@@ -143,7 +190,8 @@ def write_json(path: Path | str, content: Mapping, head: Mapping) -> None:
     """Writes a JSON artifact; keys keep their order, so the same content gives the same bytes."""
     head = _placed(head, path)
     text = json.dumps({HEADER: head, **content}, indent=1, allow_nan=False) + "\n"
-    write_text(path, text)
+    with _Atomic(path) as temporary:
+        temporary.write_text(text)
 
 
 def read_json(path: Path | str, kind: str) -> dict:
@@ -153,6 +201,7 @@ def read_json(path: Path | str, kind: str) -> dict:
         ArtifactError: if it is missing, damaged, or of another kind or version.
     """
     path = Path(path)
+    _check_seal(path)
     try:
         content = json.loads(path.read_text())
     except (OSError, ValueError) as error:
@@ -179,9 +228,12 @@ def read_table(path: Path | str, kind: str) -> tuple[Any, dict]:
     import pyarrow.parquet
 
     path = Path(path)
+    _check_seal(path)
     try:
-        table = pyarrow.parquet.read_table(path)
-        head = json.loads((table.schema.metadata or {}).get(HEADER.encode(), b"null"))
+        # The table's own schema has a second copy of the header, made before the digest was known.
+        with pyarrow.parquet.ParquetFile(path) as file:
+            head = json.loads((file.metadata.metadata or {}).get(HEADER.encode(), b"null"))
+            table = file.read()
     except (OSError, ValueError) as error:
         raise _damaged(path, error) from error
     return table.to_pandas(), _check(head, path, kind)
@@ -201,6 +253,7 @@ def read_tensors(path: Path | str, kind: str) -> tuple[dict[str, Any], dict]:
     from safetensors import SafetensorError, safe_open
 
     path = Path(path)
+    _check_seal(path)
     try:
         with safe_open(path, framework="pt") as file:
             head = json.loads((file.metadata() or {}).get(HEADER, "null"))
@@ -208,6 +261,24 @@ def read_tensors(path: Path | str, kind: str) -> tuple[dict[str, Any], dict]:
     except (OSError, ValueError, SafetensorError) as error:
         raise _damaged(path, error) from error
     return tensors, _check(head, path, kind)
+
+
+def read_header(path: Path | str, kind: str) -> dict:
+    """Reads the header of an artifact of a kind, having checked the whole file.
+
+    Of a checkpoint folder it is the header of its manifest.
+
+    Raises:
+        ArtifactError: if it is missing, damaged, or of another kind or version.
+    """
+    path = Path(path)
+    if path.is_dir():
+        return read_manifest(path)[HEADER]
+    if path.suffix == ".parquet":
+        return read_table(path, kind)[1]
+    if path.suffix == ".safetensors":
+        return read_tensors(path, kind)[1]
+    return read_json(path, kind)[HEADER]
 
 
 def pack_mask(mask: Any) -> Any:

@@ -3,7 +3,7 @@
 import copy
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import jsonschema
@@ -26,6 +26,7 @@ SECTIONS = (
     "experiments",
     "plotting",
 )
+MERGE = "tag:yaml.org,2002:merge"
 COUNTS = {
     "minItems": "at least one entry",
     "maxItems": "at most {} of them",
@@ -39,21 +40,52 @@ Validator = jsonschema.validators.extend(
     ),
 )
 ID = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
-STAGES = ("calibrations", "scores", "allocations", "evaluations", "tables", "figures", "download")
-RESERVED = {"variants": (DENSE,), "experiments": ("all", *STAGES)}
+STAGES = ("calibrations", "scores", "allocations", "evaluations", "tables", "figures")
+OTHER_TARGETS = ("all", "preflight", "download", "verify")
+RESERVED = {"variants": (DENSE,), "experiments": (*OTHER_TARGETS, *STAGES)}
 
 
-def check(config: dict, schemas: Path) -> None:
+class _Loader(yaml.SafeLoader):
+    """Reads YAML and remembers the keys that a mapping has twice, of which the last would count."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+        keys = [self.construct_object(key) for key, _ in node.value if key.tag != MERGE]
+        for key in dict.fromkeys(key for key in keys if keys.count(key) > 1):
+            self.twice.append((key, node.start_mark.line + 1))
+        return super().construct_mapping(node, deep)
+
+
+def files_problems(files: Iterable[str | Path]) -> Iterator[str]:
+    """Yields what is wrong with the text of configuration files.
+
+    Args:
+        files: The files that were read.
+    """
+    for file in files:
+        loader = _Loader(Path(file).read_text(encoding="utf-8"))
+        loader.twice = []
+        loader.get_single_data()
+        for key, line in loader.twice:
+            yield message(
+                f"{file}: '{key}' stands twice in the mapping that begins at line {line}",
+                "each name once",
+                "Rename or remove one of them.",
+            )
+
+
+def check(config: dict, schemas: Path, files: Iterable[str | Path] = ()) -> None:
     """Fills defaults in and checks everything that can be checked before a job starts.
 
     Args:
         config: The merged configuration; changed in place.
         schemas: Folder with one schema per section.
+        files: The files that it was merged from.
 
     Raises:
         ConfigError: naming all problems at once.
     """
-    problems = list(_schema_problems("config", config, _schema(schemas, "config")))
+    problems = list(files_problems(files))
+    problems += _schema_problems("config", config, _schema(schemas, "config"))
     problems += _fill_alike(config.get("models"))
     for section in SECTIONS:
         content = config.get(section)

@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -38,7 +38,7 @@ def needs(config: Mapping) -> list[Need]:
     found = [
         *_models(config),
         *_datasets(config),
-        *_tools(config),
+        *tools(config, targets.collect(config, targets.task_names)),
         *_space(config),
     ]
     return list(dict.fromkeys(found))
@@ -112,8 +112,9 @@ def _files(folder: str, files: Mapping[str, str]) -> Iterator[Path]:
             yield Path(folder, name)
 
 
-def _tools(config: Mapping) -> Iterator[Need]:
-    for task in targets.collect(config, targets.task_names):
+def tools(config: Mapping, tasks: Iterable[str]) -> Iterator[Need]:
+    """Yields what the metrics of some tasks need besides Python."""
+    for task in tasks:
         entry = config["tasks"][task]
         spice = "spice" in entry.get("metrics", [])
         if spice or entry.get("tokenizer") == "ptb":

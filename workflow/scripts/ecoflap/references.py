@@ -38,11 +38,11 @@ def reference_problems(config: Mapping) -> Iterator[str]:
     for name, score in config["scores"].items():
         if score["estimator"] not in SCORES:
             yield f"scores.{name}: " + unknown("estimator", score["estimator"], SCORES)
-        settings = {"draws", "epsilon"} & set(score)
+        settings = {"draws", "epsilon", "shards"} & set(score)
         if settings and score["estimator"] != "zeroth":
             yield message(
                 f"scores.{name}: {', '.join(sorted(settings))} with {score['estimator']}",
-                "draws and epsilon with zeroth only",
+                "draws, epsilon and shards with zeroth only",
                 "Remove the key.",
             )
     for name, variant in config["variants"].items():

@@ -3,6 +3,7 @@
 import ast
 import contextlib
 import ctypes
+import errno
 import hashlib
 import importlib.metadata
 import logging
@@ -15,10 +16,14 @@ import threading
 import time
 from collections.abc import Iterable
 from pathlib import Path
+from types import TracebackType
 
 from ecoflap import interpreters
-from ecoflap.errors import ConfigError, message
+from ecoflap.errors import ConfigError, EcoflapError, message
 
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
+# safetensors has an error of its own, with the system's number in its text.
+NO_ROOM_IN_RUST = re.compile(rf"os error ({'|'.join(map(str, NO_ROOM))})\b")
 PACKAGE = Path(__file__).parent
 LIBRARIES = (
     "torch",
@@ -39,7 +44,8 @@ def start_job(log_file: str, threads: int = 1, python: str | None = None) -> log
     If the rule's model needs another Python, the script starts again with that one.
 
     File descriptors are duplicated, not ``sys.stderr`` replaced, so that native
-    code, children and the traceback of a crash land in the log too.
+    code, children and the traceback of a crash land in the log too. An `EcoflapError` leaves its
+    message alone.
 
     Args:
         log_file: The rule's log.
@@ -59,8 +65,26 @@ def start_job(log_file: str, threads: int = 1, python: str | None = None) -> log
         level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True
     )
     set_threads(threads)
+    sys.excepthook = _tell
     threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
     return logging.getLogger("ecoflap.job")
+
+
+def _tell(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Logs what a user can act on without the way there, which says nothing more."""
+    if isinstance(error, EcoflapError):
+        text = str(error)
+    elif getattr(error, "errno", None) in NO_ROOM or NO_ROOM_IN_RUST.search(str(error)):
+        place = getattr(error, "filename", None) or "a file"
+        text = message(
+            f"cannot write {place} ({error})",
+            "a folder that may be written, on a disk with space",
+            "Free some space or mend the folder's rights, and run the same command again.",
+        )
+    else:
+        sys.__excepthook__(kind, error, trace)
+        return
+    logging.getLogger("ecoflap.job").error("%s", text)
 
 
 def _end_with_parent(parent: int) -> None:
@@ -244,16 +268,21 @@ def module_file(name: str) -> Path | None:
     return None
 
 
-def code_hash(entry: Path, plugins: Iterable[str] = ()) -> str:
-    """Hashes a script, the package modules it imports, and the plug-ins it will load.
+def code_of(scripts: Path, script: str, plugins: Iterable[str] = ()) -> dict:
+    """Describes the code of a rule: its script, the modules it imports, and the plug-ins it loads.
 
-    Snakemake does not notice an edited module; rules put this hash into ``params``.
+    Snakemake does not notice an edited module; rules put this into ``params``.
 
     Args:
-        entry: The rule's script.
+        scripts: The folder of the rules' scripts.
+        script: The rule's script.
         plugins: Dotted names of modules that the script imports by name.
+
+    Returns:
+        ``script``, ``plugins``, and ``hash``, which changes when any of these files does.
     """
-    files = dict.fromkeys(imported_files(entry))
+    plugins = sorted(set(plugins))
+    files = dict.fromkeys(imported_files(scripts / script))
     for name in plugins:
         path = module_file(name)
         if path is None:
@@ -262,4 +291,4 @@ def code_hash(entry: Path, plugins: Iterable[str] = ()) -> str:
     digest = hashlib.sha256()
     for path in sorted(files):
         digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
-    return digest.hexdigest()[:16]
+    return {"script": script, "plugins": plugins, "hash": digest.hexdigest()[:16]}

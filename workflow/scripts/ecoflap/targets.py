@@ -16,12 +16,20 @@ DATASET = "results/datasets/{name}/{split}/{view}.json"
 SAMPLES = "results/calibration/{model}/{calibration}/seed{seed}/samples.safetensors"
 SCORES = "results/scores/{model}/{calibration}/seed{seed}/{score}.parquet"
 SCORE_COST = "results/scores/{model}/{calibration}/seed{seed}/{score}.cost.json"
+SHARD = "results/scores/{model}/{calibration}/seed{seed}/{score}.shards/{shard}-of-{n}.parquet"
+SHARD_COST = SHARD.replace(".parquet", ".cost.json")
 PLAN = "results/allocations/{model}/{variant}/seed{seed}/{sparsity}.json"
 MARGINS = "results/allocations/{model}/{variant}/seed{seed}/{sparsity}.margins.json"
 CHANGES = "results/pruned/{model}/{variant}/seed{seed}/{sparsity}/changes.safetensors"
 PRUNE_COST = "results/pruned/{model}/{variant}/seed{seed}/{sparsity}/cost.json"
+LAYERS = "results/pruned/{model}/{variant}/seed{seed}/{sparsity}/layers.parquet"
 LANDSCAPE = "results/landscapes/{landscape}.parquet"
 METRICS = "results/evaluation/{model}/{variant}/seed{seed}/{sparsity}/{suite}/metrics.json"
+
+
+def beside(path: str, name: str) -> str:
+    """Returns the path of another file in the folder of one."""
+    return f"{path.rpartition('/')[0]}/{name}"
 
 
 class Point(NamedTuple):
@@ -152,6 +160,14 @@ def pruned(config: Mapping, experiment: str, template: str = CHANGES) -> Iterato
         yield template.format(**point._asdict())
 
 
+def pruned_for_evaluation(
+    config: Mapping, experiment: str, template: str = CHANGES
+) -> Iterator[str]:
+    """Yields a file of each pruned model that an experiment evaluates."""
+    if config["experiments"][experiment]["kind"] in EVALUATED:
+        yield from pruned(config, experiment, template)
+
+
 def margins(config: Mapping, experiment: str) -> Iterator[str]:
     """Yields the choices of p_max that an experiment's variants rest on."""
     for point in changed_points(config, experiment):
@@ -255,6 +271,28 @@ def scores(config: Mapping, experiment: str, template: str = SCORES) -> Iterator
                 yield template.format(model=model, calibration=calibration, seed=seed, score=score)
 
 
+def shards(config: Mapping, score: str, *, template: str = SHARD, **names: str) -> list[str]:
+    """Returns a file of each job that a score is shared out to; none for one job.
+
+    Args:
+        config: The merged configuration.
+        score: The score.
+        template: ``SHARD`` or ``SHARD_COST``.
+        **names: model, calibration and seed.
+    """
+    n = config["scores"][score].get("shards", 1)
+    filled = {**names, "score": score, "n": n}
+    return [template.format(**filled, shard=shard) for shard in range(n)] if n > 1 else []
+
+
+def all_shards(config: Mapping, experiment: str) -> Iterator[str]:
+    """Yields the shards of an experiment's scores."""
+    for path in scores(config, experiment):
+        _, _, model, calibration, seed, file = path.split("/")
+        names = {"model": model, "calibration": calibration, "seed": seed.removeprefix("seed")}
+        yield from shards(config, file.removesuffix(".parquet"), **names)
+
+
 def figure_inputs(config: Mapping, experiment: str) -> Iterator[str]:
     """Yields what a figure is drawn from."""
     sources = {
@@ -286,6 +324,22 @@ def collect(config: Mapping, function: Callable[..., Iterator[str]], *arguments:
     return list(dict.fromkeys(files))
 
 
+def made(config: Mapping) -> list[str]:
+    """Returns one small artifact of each job that the selected experiments rest on."""
+    found = [
+        *(f"results/models/{name}" for name in collect(config, models)),
+        *collect(config, reports),
+        *(beside(path, "cost.json") for path in collect(config, samples)),
+        *collect(config, scores, SCORE_COST),
+        *collect(config, margins),
+        *collect(config, plans),
+        *collect(config, pruned_for_evaluation, PRUNE_COST),
+        *(beside(path, "cost.json") for path in collect(config, metrics)),
+        *collect(config, landscapes),
+    ]
+    return list(dict.fromkeys(found))
+
+
 def labels(config: Mapping, experiment: str) -> dict[str, dict[str, str]]:
     """Returns the names that a reader sees, for what an experiment shows."""
     entry = config["experiments"][experiment]
@@ -304,15 +358,15 @@ def labels(config: Mapping, experiment: str) -> dict[str, dict[str, str]]:
 def jobs(config: Mapping, experiment: str) -> dict[str, int]:
     """Counts the jobs of each rule that an experiment needs when nothing has been made."""
     entry = config["experiments"][experiment]
-    pruned_too = [("prune_model", pruned)] if entry["kind"] in EVALUATED else []
     counts = {"prepare_model": len(set(models(config, experiment)))}
     for rule, function in (
         ("check_dataset", reports),
         ("extract_calibration", samples),
+        ("score_shard", all_shards),
         ("compute_scores", scores),
         ("choose_max_sparsity", margins),
         ("allocate_sparsity", plans),
-        *pruned_too,
+        ("prune_model", pruned_for_evaluation),
         ("evaluate_model", metrics),
         ("loss_landscape", landscapes),
     ):

@@ -93,7 +93,7 @@ def _filled(frame: "pd.DataFrame", values: Mapping, draws: float) -> "pd.DataFra
             )
         )
     found = [values[name] for name in frame["name"]]
-    histograms = all(isinstance(value, Scored) for value in found)
+    histograms = bool(found) and all(isinstance(value, Scored) for value in found)
     frame["score"] = [float(value.score if histograms else value) for value in found]
     frame["draws"] = int(draws)
     if histograms:

@@ -1,0 +1,42 @@
+"""The configuration as Snakemake merges it from the shipped files."""
+
+from pathlib import Path
+
+import yaml
+
+ROOT = Path(__file__).parents[1]
+SCHEMAS = ROOT / "workflow" / "schemas"
+FILES = (
+    "config",
+    "models",
+    "datasets",
+    "calibrations",
+    "scores",
+    "variants",
+    "tasks",
+    "experiments",
+    "plotting",
+)
+
+
+def shipped(root: Path = ROOT) -> dict:
+    """Returns what a bare run reads."""
+    merged = {}
+    for name in FILES:
+        merged.update(yaml.safe_load((root / "config" / f"{name}.yaml").read_text()))
+    return merged
+
+
+def merged(further: dict, root: Path = ROOT) -> dict:
+    """Returns what a file given with --configfile makes of it: mappings merge, lists do not."""
+    config = shipped(root)
+
+    def update(into: dict, new: dict) -> None:
+        for key, value in new.items():
+            if isinstance(value, dict) and isinstance(into.get(key), dict):
+                update(into[key], value)
+            else:
+                into[key] = value
+
+    update(config, further)
+    return config

@@ -1,0 +1,305 @@
+"""Bad input through Snakemake itself: not 0, one message with a remedy, no traceback, no loss."""
+
+import copy
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+
+import pytest
+import yaml
+from conftest import SMALL, Project
+from PIL import Image
+from safetensors import torch as tensors
+
+# place in the configuration, value (None: the key is taken out), what is said
+CONFIGS = [
+    ("sedes", [1], "unknown key 'sedes'", "Did you mean 'seeds'"),
+    ("models/demo-clip/familly", "clip", "unknown key 'familly'", "Did you mean 'family'"),
+    ("datasets/vqav2/layuot", "vqa", "unknown key 'layuot'", "Did you mean 'layout'"),
+    ("calibrations/scenes-image-captions/sampels", 1, "unknown key 'sampels'", "'samples'"),
+    ("scores/small/estimater", "first", "unknown key 'estimater'", "Did you mean 'estimator'"),
+    ("variants/wanda/criterium", "ria", "unknown key 'criterium'", "Did you mean 'criterion'"),
+    ("tasks/shape/promt", "a {label}", "unknown key 'promt'", "Did you mean 'prompt'"),
+    ("experiments/small-table/titel", "Small", "unknown key 'titel'", "Did you mean 'title'"),
+    ("plotting/colors", ["red"], "unknown key 'colors'", "Did you mean 'colours'"),
+    ("suites/demo-zero-shot", ["shapes"], "unknown task 'shapes'", "Did you mean 'shape'"),
+    ("seeds", "0", "seeds: '0'", "type array"),
+    ("seeds", [0, 0], "seeds", "each entry once"),
+    ("seeds", [], "seeds", "at least one entry"),
+    ("device", "gpu", "'gpu'", "cpu, cuda, auto"),
+    ("run", ["small-tabel"], "unknown experiment 'small-tabel'", "Did you mean 'small-table'"),
+    ("run", [], "run", "at least one entry"),
+    ("calibrations/scenes-image-captions/samples", "32", "'32'", "type integer"),
+    ("calibrations/scenes-image-captions/dataset/split", "test", "evaluates", "no task evaluates"),
+    ("calibrations/scenes-image-captions/dataset/name", "scene", "unknown data set", "'scenes'"),
+    ("experiments/small-table/sparsities", ["1.0"], "'1.0'", "quoted"),
+    ("experiments/small-table/sparsities", ["-0.1"], "'-0.1'", "quoted"),
+    ("experiments/small-table/sparsities", ["0.50001"], "'0.50001'", "quoted"),
+    ("experiments/small-table/sparsities", [0.5], "0.5", "type string"),
+    ("experiments/small-table/sparsities", [], "sparsities", "at least one entry"),
+    ("experiments/small-table/models", [], "models", "at least one entry"),
+    ("experiments/small-table/models", None, "no models", "Add the key"),
+    ("experiments/small-table/models", ["demo-clp"], "unknown model", "Did you mean 'demo-clip'"),
+    ("experiments/small-table/variants", ["wnada"], "unknown variant", "Did you mean 'wanda'"),
+    ("experiments/small-table/variants", ["wanda", "wanda"], "variants", "each entry once"),
+    ("experiments/small-table/tasks", ["scene-vqa"], "does not suit model", "shape"),
+    ("experiments/small-table/kind", "tabel", "'tabel'", "Did you mean 'table'"),
+    ("experiments/verify", {"kind": "table"}, "'verify'", "taken by the workflow"),
+    ("variants/small-ecoflap/max_sparsity", "0.4", "p_max", "Raise"),
+    ("variants/small-ecoflap/score", "smal", "unknown score 'smal'", "Did you mean 'small'"),
+    ("variants/small-ecoflap/allocation", "ecoflop", "'ecoflop'", "Did you mean 'ecoflap'"),
+    ("variants/wanda/criterion", "wandas", "'wandas'", "Did you mean 'wanda'"),
+    ("variants/wanda/pattern", "4:2", "4:2", "pattern"),
+    ("variants/a b", {"label": "x", "criterion": "wanda"}, "'a b' cannot be part of", "hyphens"),
+    ("variants/a/b", {"label": "x", "criterion": "wanda"}, "unknown key", "a"),
+    ("models/demo..clip", {}, "'demo..clip' cannot be part of a path", "hyphens"),
+    ("models/demo-clip/source", {"folder": "x", "hub": "a/b"}, "source", "one of"),
+    ("models/demo-clip/source", {"hub": "a/b", "revision": "main"}, "source", "revision"),
+    ("models/demo-clip/source", {"folder": "nowhere"}, "nowhere", "counts from where"),
+    ("scores/small/samples", 500, "wants 500 samples", "at most 32"),
+    ("scores/small/shards", 4, "shards with gradnorm", "zeroth only"),
+    ("data_folders", {"wikitext-2": "nowhere"}, "no folder 'nowhere'", "a folder that exists"),
+]
+
+
+def put(content, path, value):
+    *parents, last = path.split("/")
+    for part in parents:
+        content = content.setdefault(part, {})
+    if value is None:
+        del content[last]
+    else:
+        content[last] = value
+
+
+def refused(project, *said, arguments=(), environment=None):
+    before = contents(project)
+    code, output = project.snakemake(*arguments, environment=environment or {})
+    assert code != 0, output
+    for part in said:
+        assert part in output, output
+    assert "Traceback" not in output, output
+    assert contents(project) == before
+    return output
+
+
+def contents(project):
+    """What a run may not lose: all results but logs."""
+    files = project.folder.glob("results/**/*")
+    return {p: p.stat().st_mtime_ns for p in files if p.is_file() and "logs" not in p.parts}
+
+
+@pytest.mark.parametrize(("path", "value", "said", "remedy"), CONFIGS)
+def test_a_wrong_config_is_told_before_any_job(project, path, value, said, remedy):
+    content = copy.deepcopy(SMALL)
+    put(content, path, value)
+    (project.folder / "wrong.yaml").write_text(yaml.safe_dump(content))
+    before = contents(project)
+    code, output = project.snakemake("--quiet", "rules", configfile="wrong.yaml")
+    assert code != 0, output
+    assert said in output
+    assert remedy in output
+    assert "Traceback" not in output
+    assert "jobs" not in output.partition(said)[0]
+    assert contents(project) == before
+
+
+TEXTS = [
+    ("run: [small-table\n", "small-table"),
+    ("- small-table\n", "mapping"),
+    ("seeds: [0]\nvariants: {wanda: {}, wanda: {}}\n", "'wanda' stands twice"),
+]
+
+
+@pytest.mark.parametrize(("text", "said"), TEXTS)
+def test_a_config_file_that_is_no_config_is_told(project, text, said):
+    (project.folder / "wrong.yaml").write_text(text)
+    code, output = project.snakemake(configfile="wrong.yaml")
+    assert code != 0
+    assert said in output
+    assert "Traceback" not in output
+
+
+def job_fails(tmp_path, change, *said, **options):
+    """Runs the small DAG with another configuration in a folder of its own."""
+    project = Project(tmp_path)
+    content = copy.deepcopy(SMALL)
+    change(content, project.folder)
+    project.write_config(content)
+    return refused(project, *said, "Allowed: ", **options)
+
+
+def test_fewer_samples_than_asked_for(tmp_path):
+    def change(content, _):
+        content["calibrations"]["scenes-image-captions"]["samples"] = 1_000_000
+
+    job_fails(tmp_path, change, "1000000 calibration samples asked for", arguments=["calibrations"])
+
+
+def test_a_pattern_that_does_not_fit_the_matrices(tmp_path):
+    def change(content, _):
+        content["variants"]["small-ecoflap"] = {
+            "label": "x",
+            "criterion": "magnitude",
+            "pattern": "3:5",
+        }
+        content["experiments"]["small-table"]["sparsities"] = ["0.4"]
+
+    job_fails(
+        tmp_path,
+        change,
+        "3:5",
+        arguments=["results/pruned/demo-clip/small-ecoflap/seed0/0.4/changes.safetensors"],
+    )
+
+
+def checkpoint(folder, change):
+    copied = folder / "model"
+    shutil.copytree(folder / "workflow/resources/demo/demo-clip", copied)
+    change(copied)
+    return {"folder": "model"}
+
+
+def test_weights_that_are_not_numbers(tmp_path):
+    def spoil(folder):
+        weights = tensors.load_file(folder / "model.safetensors")
+        weights[max(weights, key=lambda name: weights[name].numel())].view(-1)[7] = float("nan")
+        tensors.save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+
+    def change(content, folder):
+        content["models"] = {"demo-clip": {"source": checkpoint(folder, spoil)}}
+
+    job_fails(tmp_path, change, "not finite", arguments=["results/models/demo-clip"])
+
+
+def test_a_checkpoint_cut_short(tmp_path):
+    def cut(folder):
+        whole = (folder / "model.safetensors").read_bytes()
+        (folder / "model.safetensors").write_bytes(whole[:-1000])
+
+    def change(content, folder):
+        content["models"] = {"demo-clip": {"source": checkpoint(folder, cut)}}
+
+    job_fails(tmp_path, change, "model.safetensors", arguments=["results/models/demo-clip"])
+
+
+def test_a_hub_id_without_network(tmp_path):
+    def change(content, _):
+        source = {"hub": "no-one/nothing", "revision": "0" * 40, "folder": None}
+        content["models"] = {"demo-clip": {"source": source}}
+
+    project = Project(tmp_path)
+    models = yaml.safe_load((project.folder / "config/models.yaml").read_text())
+    source = {"hub": "no-one/nothing", "revision": "0" * 40}
+    models["models"]["demo-clip"]["source"] = source
+    (project.folder / "config/models.yaml").write_text(yaml.safe_dump(models))
+    refused(project, "no-one/nothing", "Allowed: ", arguments=["results/models/demo-clip"])
+
+
+def test_a_picture_cut_short(tmp_path):
+    def change(content, folder):
+        (folder / "pictures").mkdir()
+        for name in ("a", "b"):
+            Image.effect_noise((64, 64), 50).save(folder / f"pictures/{name}.png")
+            (folder / f"pictures/{name}.txt").write_text("a noise")
+        whole = (folder / "pictures/b.png").read_bytes()
+        (folder / "pictures/b.png").write_bytes(whole[:500])
+        content["datasets"] = {
+            "mine": {"layout": "image-text", "folder": "pictures", "splits": {"train": {}}}
+        }
+        content["calibrations"]["scenes-image-captions"] = {
+            "dataset": {"name": "mine", "split": "train", "view": "captions"},
+            "format": "image-caption",
+            "samples": 2,
+        }
+        content["scores"]["small"] |= {"samples": 2}
+
+    job_fails(tmp_path, change, "the picture b.png cannot be read", arguments=["calibrations"])
+
+
+def test_missing_java_is_told_before_the_first_job(project):
+    content = copy.deepcopy(SMALL)
+    content["tasks"]["captions"] = {"tokenizer": "ptb"}
+    content["experiments"]["small-table"] |= {
+        "models": ["demo-blip2"],
+        "variants": ["magnitude"],
+        "tasks": ["captions"],
+    }
+    del content["experiments"]["small-table"]["published"]
+    content["suites"]["demo-generation"] = ["captions"]
+    (project.folder / "captions.yaml").write_text(yaml.safe_dump(content))
+    path = os.pathsep.join(
+        folder
+        for folder in os.environ["PATH"].split(os.pathsep)
+        if not os.path.exists(os.path.join(folder, "java"))
+    )
+    code, output = project.snakemake(
+        "small-table", configfile="captions.yaml", environment={"PATH": path}
+    )
+    assert code != 0
+    assert "Java is missing" in output
+    assert "default-jre-headless" in output
+    assert "Traceback" not in output
+    assert not (project.folder / "results/models/demo-blip2").exists()
+
+
+def mounted(project, size, flags, command):
+    """Runs a command in the project with ``results`` on a small disk of its own."""
+    (project.folder / "results").mkdir(exist_ok=True)
+    mount = f"mount -t tmpfs -o size={size} none results && {flags} true && exec {command}"
+    return subprocess.run(
+        ["unshare", "--mount", "--map-root-user", "sh", "-c", mount],
+        cwd=project.folder,
+        env={**os.environ, "HF_HUB_OFFLINE": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+SNAKEMAKE = (
+    f"{sys.executable} -m snakemake --configfile small.yaml --profile workflow/profiles/local "
+    "--cores 1 "
+)
+
+
+def test_a_full_disk(tmp_path):
+    project = Project(tmp_path)
+    done = mounted(project, "3m", "", SNAKEMAKE + "results/models/demo-clip 2>&1")
+    assert done.returncode != 0
+    assert "No space left on device" in done.stdout, done.stdout + done.stderr
+    assert "Free some space" in done.stdout
+    assert "Traceback" not in done.stdout
+    # With room it ends well: nothing half-made was left behind.
+    assert project.snakemake("results/models/demo-clip")[0] == 0
+
+
+def test_a_results_folder_that_is_read_only(tmp_path):
+    project = Project(tmp_path)
+    done = mounted(project, "3m", "mount -o remount,ro results &&", SNAKEMAKE + "2>&1")
+    assert done.returncode != 0
+    assert "results may not be written" in done.stdout, done.stdout + done.stderr
+    assert "Traceback" not in done.stdout
+
+
+def test_two_runs_in_one_folder(tmp_path):
+    project = Project(tmp_path)
+    command = [*SNAKEMAKE.split(), "calibrations"]
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
+    with subprocess.Popen(
+        command, cwd=project.folder, env=environment, stdout=subprocess.DEVNULL, stderr=-3
+    ) as first:
+        locks = project.folder / ".snakemake" / "locks"
+        while not (locks.is_dir() and any(locks.iterdir())):
+            assert first.poll() is None
+            time.sleep(0.05)
+        code, output = project.snakemake("calibrations")
+        assert first.wait() == 0
+    assert code != 0
+    assert "lock" in output.lower()
+    assert "Traceback" not in output
+    made = json.loads(next(project.folder.glob("results/calibration/**/manifest.json")).read_text())
+    assert len(made["samples"]) == 32

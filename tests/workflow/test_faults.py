@@ -1,0 +1,178 @@
+"""Kills and damage: each run ends with the bytes of one that nothing disturbed."""
+
+import copy
+import hashlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, Project
+
+SCORES = "results/scores/demo-clip/scenes-image-captions/seed0/small.parquet"
+MASKS = "results/pruned/demo-clip/wanda/seed0/0.5/changes.safetensors"
+PLAN = "results/allocations/demo-clip/small-ecoflap/seed0/0.5.json"
+LIBRARY = str(ROOT / "workflow" / "scripts")
+NUMBERS = ("metrics.json", "predictions.parquet", "layers.parquet", "changes.safetensors")
+
+
+def numbers(project):
+    """Hashes of all that a run computes: what it took in time and memory differs each time."""
+    results = project.folder / "results"
+    found = [path for name in NUMBERS for path in results.rglob(name)]
+    found += results.glob("calibration/**/samples.safetensors")
+    found += [*results.glob("scores/**/*.parquet"), *results.glob("allocations/**/*.json")]
+    return {
+        str(path.relative_to(results)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in found
+    }
+
+
+def start(project, *arguments, cores=1):
+    command = [sys.executable, "-m", "snakemake", "--configfile", "small.yaml"]
+    command += ["--profile", "workflow/profiles/local", "--cores", str(cores), *arguments]
+    return subprocess.Popen(
+        command,
+        cwd=project.folder,
+        env={**os.environ, "HF_HUB_OFFLINE": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def wait_for(condition, process, seconds=240):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert process.poll() is None, process.stdout.read()
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def jobs_of(project, script):
+    """Process ids of the jobs of a rule in a project."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                command = (entry / "cmdline").read_bytes().decode()
+                folder = os.readlink(entry / "cwd")
+            except OSError:
+                continue
+            if (
+                script in command
+                and folder == str(project.folder)
+                and "-m\0snakemake" not in command
+            ):
+                found.append(int(entry.name))
+    return found
+
+
+def test_killed_runs_end_with_the_same_bytes_in_another_folder_with_other_cores(finished, tmp_path):
+    """Kills a job while it computes, then Snakemake while a job runs; `finished` has two cores."""
+    project = Project(tmp_path)
+    run = start(project)
+    wait_for(lambda: jobs_of(project, "compute_scores.py"), run)
+    os.kill(jobs_of(project, "compute_scores.py")[0], signal.SIGKILL)
+    assert run.wait() != 0
+    assert not (project.folder / SCORES).exists()
+
+    run = start(project)
+    wait_for(lambda: jobs_of(project, "prune_model.py"), run)
+    run.kill()
+    run.wait()
+    code, output = project.snakemake()
+    assert code != 0
+    assert "--unlock" in output
+    assert project.snakemake("--unlock")[0] == 0
+    run = start(project)
+    output = run.communicate()[0]
+    assert run.returncode == 0, output
+    assert numbers(project) == numbers(finished)
+    assert not list(project.folder.glob("results/**/*.tmp"))
+
+
+def test_a_writer_killed_in_the_middle_leaves_what_was_there(tmp_path):
+    path = tmp_path / "results.safetensors"
+    code = """
+import sys, torch
+from ecoflap import artifacts
+head = artifacts.header("large", rule="test", code="", config={})
+value = torch.full((int(sys.argv[2]),), float(sys.argv[3]))
+artifacts.write_tensors(sys.argv[1], {"t": value}, head)
+"""
+
+    def writer(size, value):
+        command = [sys.executable, "-c", code, str(path), str(size), str(value)]
+        return subprocess.Popen(command, env={**os.environ, "PYTHONPATH": LIBRARY})
+
+    assert writer(100, 1.0).wait() == 0
+    before = path.read_bytes()
+    large = writer(150_000_000, 2.0)
+    temporary = path.with_name(path.name + ".tmp")
+    while not (temporary.exists() and temporary.stat().st_size):
+        assert large.poll() is None
+        time.sleep(0.001)
+    large.kill()
+    large.wait()
+    assert path.read_bytes() == before
+    assert writer(100, 1.0).wait() == 0
+    assert path.read_bytes() == before
+    assert not temporary.exists()
+
+
+def older(path):
+    """Makes of an artifact what the version before would have written."""
+    content = json.loads(path.read_text())
+    content["ecoflap"]["schema_version"] = 2
+    del content["ecoflap"]["digest"]
+    path.write_text(json.dumps(content))
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+def flip(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 3] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.fixture(scope="module")
+def copied(finished, tmp_path_factory):
+    """A copy of the finished project to damage."""
+    folder = tmp_path_factory.mktemp("copied") / "ecoflap"
+    shutil.copytree(finished.folder, folder, symlinks=True)
+    project = copy.copy(finished)
+    project.folder = folder
+    return project
+
+
+@pytest.mark.parametrize(
+    ("damage", "file", "rule", "said"),
+    [
+        (cut, MASKS, "evaluate_model", "cannot read"),
+        (flip, SCORES, "allocate_sparsity", "its bytes are not those that were written"),
+        (older, PLAN, "prune_model", "has schema version 2. Allowed: 3"),
+    ],
+)
+def test_a_damaged_artifact_is_told_before_it_is_used(copied, finished, damage, file, rule, said):
+    path = copied.folder / file
+    times = os.stat(path)
+    damage(path)
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))  # Snakemake sees no change
+    code, output = copied.snakemake("--forcerun", rule, "--until", rule)
+    assert code != 0
+    assert file in output
+    assert said in output
+    assert "Traceback" not in output
+    path.unlink()
+    code, output = copied.snakemake("--forcerun", rule)
+    assert code == 0, output
+    assert numbers(copied) == numbers(finished)

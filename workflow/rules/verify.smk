@@ -1,0 +1,19 @@
+# Looks at what is there; makes nothing.
+
+
+rule verify:
+    log:
+        "results/logs/verify.log",
+    conda:
+        "../../envs/pipeline.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=240,
+    params:
+        config=config,
+        scripts=str(SCRIPTS),
+    message:
+        "Checking every artifact in results"
+    script:
+        "../scripts/verify.py"
