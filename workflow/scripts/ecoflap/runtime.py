@@ -23,8 +23,8 @@ from ecoflap import interpreters
 from ecoflap.errors import ConfigError, EcoflapError, message
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
-# safetensors has an error of its own, with the system's number in its text.
-NO_ROOM_IN_RUST = re.compile(rf"os error ({'|'.join(map(str, NO_ROOM))})\b")
+# safetensors and shutil have errors of their own, with the system's number in their text.
+NO_ROOM_IN_TEXT = re.compile(rf"(os error|Errno) ({'|'.join(map(str, NO_ROOM))})\b")
 PACKAGE = Path(__file__).parent
 LIBRARIES = (
     "torch",
@@ -81,7 +81,7 @@ def _tell(
     """Logs what a user can act on without the way there, which says nothing more."""
     if isinstance(error, EcoflapError):
         text = str(error)
-    elif getattr(error, "errno", None) in NO_ROOM or NO_ROOM_IN_RUST.search(str(error)):
+    elif getattr(error, "errno", None) in NO_ROOM or NO_ROOM_IN_TEXT.search(str(error)):
         place = getattr(error, "filename", None) or "a file"
         text = message(
             f"cannot write {place} ({error})",
