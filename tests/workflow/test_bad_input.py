@@ -10,8 +10,8 @@ import time
 
 import pytest
 import yaml
-from conftest import SMALL, Project
 from PIL import Image
+from projects import SMALL, Project
 from safetensors import torch as tensors
 
 # place in the configuration, value (None: the key is taken out), what is said

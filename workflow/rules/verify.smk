@@ -8,8 +8,8 @@ rule verify:
         "../../envs/pipeline.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=240,
+        mem_mb=growing(4000),
+        runtime=growing(240),
     params:
         config=config,
         scripts=str(SCRIPTS),
