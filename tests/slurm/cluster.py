@@ -39,7 +39,7 @@ KillWait=2
 MinJobAge=3600
 # The node may claim more than the machine has.
 SlurmdParameters=config_overrides
-NodeName={host} NodeAddr=127.0.0.1 CPUs=4 RealMemory=64000 Gres=gpu:2
+NodeName={host} NodeAddr=127.0.0.1 CPUs=4 RealMemory=256000 Gres=gpu:2
 PartitionName=cpu Nodes={host} Default=YES MaxTime=1-00:00:00
 PartitionName=gpu Nodes={host} MaxTime=1-00:00:00
 """
@@ -80,7 +80,7 @@ class Cluster:
         """Ends all jobs and the three programs."""
         if LINK.is_symlink() and os.readlink(LINK) == str(self.folder / "slurm.conf"):
             subprocess.run(["scancel", "--full", "--user", getpass.getuser()], check=False)
-            wait_until(lambda: not self.query("squeue", "--noheader"))
+            wait_until(lambda: not query("squeue", "--noheader"))
             LINK.unlink()
         for daemon in reversed(self.daemons):
             daemon.terminate()
@@ -116,7 +116,7 @@ class Cluster:
         LINK.symlink_to(self.folder / "slurm.conf")
         self._daemon("slurmctld", "-D", "-i")
         self._daemon("slurmd", "-D", "-N", values["host"])
-        wait_until(lambda: "idle" in self.query("sinfo", "--noheader", "--format=%t"))
+        wait_until(lambda: "idle" in query("sinfo", "--noheader", "--format=%t"))
 
     def _daemon(self, *command: str) -> None:
         environment = {**os.environ, "SLURM_CONF": str(self.folder / "slurm.conf")}
@@ -125,9 +125,10 @@ class Cluster:
                 subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT)
             )
 
-    def query(self, *command: str) -> str:
-        """Returns what a command of Slurm prints."""
-        return subprocess.run(command, capture_output=True, text=True, check=False).stdout
+
+def query(*command: str) -> str:
+    """Returns what a command of Slurm prints."""
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout
 
 
 def free_port() -> int:

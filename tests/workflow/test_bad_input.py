@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import yaml
@@ -220,7 +221,16 @@ def test_a_picture_cut_short(tmp_path):
     job_fails(tmp_path, change, "the picture b.png cannot be read", arguments=["calibrations"])
 
 
-def test_missing_java_is_told_before_the_first_job(project):
+def all_programs_but(missing, folder):
+    """An environment without one program."""
+    for place in os.environ["PATH"].split(os.pathsep):
+        for program in Path(place).glob("*"):
+            if program.name != missing and not os.path.lexists(folder / program.name):
+                (folder / program.name).symlink_to(program)
+    return {"PATH": str(folder)}
+
+
+def test_missing_java_is_told_before_the_first_job(project, tmp_path):
     content = copy.deepcopy(SMALL)
     content["tasks"]["captions"] = {"tokenizer": "ptb"}
     content["experiments"]["small-table"] |= {
@@ -231,19 +241,26 @@ def test_missing_java_is_told_before_the_first_job(project):
     del content["experiments"]["small-table"]["published"]
     content["suites"]["demo-generation"] = ["captions"]
     (project.folder / "captions.yaml").write_text(yaml.safe_dump(content))
-    path = os.pathsep.join(
-        folder
-        for folder in os.environ["PATH"].split(os.pathsep)
-        if not os.path.exists(os.path.join(folder, "java"))
-    )
     code, output = project.snakemake(
-        "small-table", configfile="captions.yaml", environment={"PATH": path}
+        "small-table", configfile="captions.yaml", environment=all_programs_but("java", tmp_path)
     )
     assert code != 0
     assert "Java is missing" in output
     assert "default-jre-headless" in output
     assert "Traceback" not in output
     assert not (project.folder / "results/models/demo-blip2").exists()
+
+
+def test_the_slurm_profile_where_there_is_no_slurm(project, tmp_path):
+    output = refused(
+        project,
+        "no Slurm answers here (there is no command sinfo)",
+        "a login node",
+        "--profile workflow/profiles/local",
+        arguments=["--profile", "workflow/profiles/slurm", "calibrations"],
+        environment=all_programs_but("sinfo", tmp_path),
+    )
+    assert output.count("sinfo") == 1
 
 
 def mounted(project, size, flags, command):

@@ -4,6 +4,7 @@
 rule preflight:
     log:
         "results/logs/preflight.log",
+    localrule: True
     conda:
         "../../envs/pipeline.yaml"
     threads: 1
