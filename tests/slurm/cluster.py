@@ -6,6 +6,7 @@ import shutil
 import socket
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 PACKAGES = "munge slurmctld slurmd slurm-client slurm-wlm-basic-plugins"
@@ -80,7 +81,7 @@ class Cluster:
         """Ends all jobs and the three programs."""
         if LINK.is_symlink() and os.readlink(LINK) == str(self.folder / "slurm.conf"):
             subprocess.run(["scancel", "--full", "--user", getpass.getuser()], check=False)
-            wait_until(lambda: not query("squeue", "--noheader"))
+            self._wait_until(lambda: not query("squeue", "--noheader"))
             LINK.unlink()
         for daemon in reversed(self.daemons):
             daemon.terminate()
@@ -100,7 +101,7 @@ class Cluster:
             f"--pid-file={self.folder}/munged.pid",
             f"--seed-file={self.folder}/munged.seed",
         )
-        wait_until((self.folder / "munge.socket").exists)
+        self._wait_until((self.folder / "munge.socket").exists)
         values = {
             "folder": self.folder,
             "host": socket.gethostname().partition(".")[0],
@@ -116,7 +117,7 @@ class Cluster:
         LINK.symlink_to(self.folder / "slurm.conf")
         self._daemon("slurmctld", "-D", "-i")
         self._daemon("slurmd", "-D", "-N", values["host"])
-        wait_until(lambda: "idle" in query("sinfo", "--noheader", "--format=%t"))
+        self._wait_until(lambda: "idle" in query("sinfo", "--noheader", "--format=%t"))
 
     def _daemon(self, *command: str) -> None:
         environment = {**os.environ, "SLURM_CONF": str(self.folder / "slurm.conf")}
@@ -124,6 +125,12 @@ class Cluster:
             self.daemons.append(
                 subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT)
             )
+
+    def _wait_until(self, condition: Callable[[], object]) -> None:
+        end = time.monotonic() + 60
+        while not condition():
+            assert time.monotonic() < end, f"Slurm does not get ready, see {self.folder}/*.log"
+            time.sleep(0.1)
 
 
 def query(*command: str) -> str:
@@ -136,11 +143,3 @@ def free_port() -> int:
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         return found.getsockname()[1]
-
-
-def wait_until(condition) -> None:
-    """Waits up to a minute."""
-    end = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.1)
