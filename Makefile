@@ -11,7 +11,7 @@ BENCH := PYTHONPATH=workflow/scripts $(firstword $(wildcard $(RUN)/python) $(PYT
 
 ENVIRONMENTS := lavis open-clip
 
-.PHONY: help setup setup-lavis setup-open-clip demo test test-environments test-browser bench bench-gpu lint format report clean
+.PHONY: help setup setup-lavis setup-open-clip demo test test-environments test-slurm test-browser bench bench-gpu lint format report clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -49,6 +49,9 @@ test-environments: $(STAMP) $(ENVIRONMENTS:%=.venv-%/.installed)  ## models with
 	.venv-lavis/bin/python -m pytest -m environments tests/environments/test_blip_nlvr.py
 	.venv-open-clip/bin/python -m pytest -m environments tests/environments/test_open_clip.py
 	$(RUN)/python -m pytest -m environments tests/workflow/test_other_environments.py
+
+test-slurm: $(STAMP)  ## jobs on a Slurm that starts on this machine, as root (Debian: see .ci/run)
+	$(RUN)/python -m pytest -m slurm tests/slurm
 
 test-browser: $(STAMP)  ## the report in headless Chromium (Debian: apt-get install chromium)
 	$(RUN)/python -m pytest -m browser tests/workflow/test_report_page.py

@@ -118,3 +118,21 @@ def test_what_the_library_stands_on_must_be_the_environment_s_own(tmp_path, host
     code, log = run(tmp_path, host, empty / "bin/python")
     assert code != 0
     assert f"the environment {empty} has no pandas: it would be taken from {host}" in log
+
+
+@pytest.mark.parametrize(
+    ("sinfo", "said"),
+    [
+        (None, ["there is no command sinfo"]),
+        ("echo first >&2; echo 'no controller' >&2; exit 1", ["(no controller)"]),
+        ("exit 0", []),
+    ],
+)
+def test_slurm_answers_or_it_is_told(tmp_path, monkeypatch, sinfo, said):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    if sinfo:
+        (tmp_path / "sinfo").write_text(f"#!/bin/sh\n{sinfo}\n")
+        (tmp_path / "sinfo").chmod(0o755)
+    problems = list(readiness.slurm_problems())
+    assert len(problems) == len(said)
+    assert all(text in problem for text, problem in zip(said, problems, strict=True))

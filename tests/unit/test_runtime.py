@@ -1,7 +1,8 @@
-"""A job ends with the workflow that started it."""
+"""A job ends with the workflow that started it, and its log says where it ran."""
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -38,6 +39,18 @@ def test_a_job_does_not_outlive_a_killed_workflow(tmp_path):
     parent.wait()
     assert wait_until(lambda: not running(job))
     assert "is gone: ending" in (tmp_path / "log").read_text()
+
+
+def test_the_log_says_where_a_job_ran_and_what_it_was_given(tmp_path):
+    code = "import sys; from ecoflap import runtime; runtime.start_job(sys.argv[1])"
+    given = {"SLURM_JOB_ID": "7", "CUDA_VISIBLE_DEVICES": "2,3"}
+    subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "log")],
+        env={**os.environ, "PYTHONPATH": str(PACKAGE.parent), **given},
+        check=True,
+    )
+    said = f"on {socket.gethostname()}, SLURM_JOB_ID=7, CUDA_VISIBLE_DEVICES=2,3\n"
+    assert said in (tmp_path / "log").read_text()
 
 
 def running(pid: int) -> bool:

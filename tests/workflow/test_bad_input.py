@@ -10,8 +10,8 @@ import time
 
 import pytest
 import yaml
-from conftest import SMALL, Project
 from PIL import Image
+from projects import SMALL, Project
 from safetensors import torch as tensors
 
 # place in the configuration, value (None: the key is taken out), what is said
@@ -241,6 +241,20 @@ def test_missing_java_is_told_before_the_first_job(project, tmp_path):
     assert "default-jre-headless" in output
     assert "Traceback" not in output
     assert not (project.folder / "results/models/demo-blip2").exists()
+
+
+def test_the_slurm_profile_where_there_is_no_slurm(project, tmp_path):
+    for program in ("bash", "sh", "which", "env"):
+        (tmp_path / program).symlink_to(shutil.which(program))
+    code, output = project.snakemake(
+        *("calibrations", "--profile", "workflow/profiles/slurm"),
+        environment={"PATH": str(tmp_path)},
+    )
+    assert code != 0
+    assert output.count("no Slurm answers here (there is no command sinfo)") == 1
+    assert "--profile workflow/profiles/local" in output
+    assert "Error in rule" not in output
+    assert "Traceback" not in output
 
 
 def mounted(project, size, flags, command):

@@ -7,9 +7,9 @@ import shutil
 import pandas as pd
 import pytest
 import yaml
-from conftest import ROOT, SMALL, Project
 from ecoflap import artifacts
 from ecoflap.evaluation import metrics
+from projects import ROOT, SMALL, Project
 
 
 def test_a_run_makes_tables_and_figures(finished):

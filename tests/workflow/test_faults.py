@@ -1,7 +1,6 @@
 """Kills and damage: each run ends with the bytes of one that nothing disturbed."""
 
 import copy
-import hashlib
 import json
 import os
 import shutil
@@ -9,28 +8,14 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
-from conftest import ROOT, Project
+from projects import ROOT, Project, jobs_of, numbers, wait_for
 
 SCORES = "results/scores/demo-clip/scenes-image-captions/seed0/small.parquet"
 MASKS = "results/pruned/demo-clip/wanda/seed0/0.5/changes.safetensors"
 PLAN = "results/allocations/demo-clip/small-ecoflap/seed0/0.5.json"
 LIBRARY = str(ROOT / "workflow" / "scripts")
-NUMBERS = ("metrics.json", "predictions.parquet", "changes.safetensors")  # layers.parquet has times
-
-
-def numbers(project):
-    """Hashes of all that a run computes: what it took in time and memory differs each time."""
-    results = project.folder / "results"
-    found = [path for name in NUMBERS for path in results.rglob(name)]
-    found += results.glob("calibration/**/samples.safetensors")
-    found += [*results.glob("scores/**/*.parquet"), *results.glob("allocations/**/*.json")]
-    return {
-        str(path.relative_to(results)): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in found
-    }
 
 
 def start(project, *arguments, cores=1):
@@ -44,33 +29,6 @@ def start(project, *arguments, cores=1):
         stderr=subprocess.STDOUT,
         text=True,
     )
-
-
-def wait_for(condition, process, seconds=240):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert process.poll() is None, process.stdout.read()
-        assert time.monotonic() < end
-        time.sleep(0.02)
-
-
-def jobs_of(project, script):
-    """Process ids of the jobs of a rule in a project."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                command = (entry / "cmdline").read_bytes().decode()
-                folder = os.readlink(entry / "cwd")
-            except OSError:
-                continue
-            if (
-                script in command
-                and folder == str(project.folder)
-                and "-m\0snakemake" not in command
-            ):
-                found.append(int(entry.name))
-    return found
 
 
 def test_killed_runs_end_with_the_same_bytes_in_another_folder_with_other_cores(finished, tmp_path):

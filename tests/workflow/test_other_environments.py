@@ -6,8 +6,8 @@ import layouts
 import pandas as pd
 import pytest
 import yaml
-from conftest import ROOT, Project
 from ecoflap import artifacts
+from projects import ROOT, Project
 
 PYTHONS = {name: str(ROOT / f".venv-{name}" / "bin" / "python") for name in ("lavis", "open-clip")}
 

@@ -5,10 +5,11 @@ import shlex
 import subprocess
 import sys
 
-from conftest import ROOT
+from projects import ROOT
 
 README = (ROOT / "README.md").read_text()
 LIBRARY = (ROOT / "docs" / "library.md").read_text()
+CLUSTER = (ROOT / "docs" / "cluster.md").read_text()
 
 
 def blocks(language, text=README):
@@ -55,11 +56,13 @@ assert all((one[name] == other[name]).all() for name in one)
 
 
 def test_the_snakemake_commands_of_the_readme_build_their_dag(project, tmp_path, monkeypatch):
-    text = "\n".join(blocks("bash")).replace("\\\n", " ")
+    text = "\n".join(blocks("bash") + blocks("bash", CLUSTER)).replace("\\\n", " ")
     commands = [line for line in text.splitlines() if line.startswith("snakemake ")]
     assert len(commands) >= 8
     (project.folder / "path" / "to" / "wikitext-2").mkdir(parents=True)
     monkeypatch.setenv("SNAKEMAKE_OUTPUT_CACHE", str(tmp_path))
+    (project.folder / "partitions.yaml").write_text("partitions: {}")
+    (project.folder / "cluster.yaml").write_text(blocks("yaml", CLUSTER)[0])
     for command in commands:
         arguments = shlex.split(command, comments=True)[1:]
         code, output = project.snakemake(*arguments, "--dry-run", configfile="")
@@ -82,5 +85,6 @@ def test_the_make_targets_of_the_readme_exist():
 
 
 def test_the_paths_of_the_readme_exist():
-    for path in re.findall(r"`((?:config|workflow|envs|docs)/[A-Za-z0-9_./-]+)`", README + LIBRARY):
+    text = README + LIBRARY + CLUSTER
+    for path in re.findall(r"`((?:config|workflow|envs|docs)/[A-Za-z0-9_./-]+)`", text):
         assert (ROOT / path).exists(), path

@@ -11,8 +11,8 @@ import pytest
 import tiny
 import torch
 import yaml
-from conftest import ROOT, Project
 from ecoflap import artifacts
+from projects import ROOT, Project
 from test_pth import half_removed, lavis_blip2
 
 

@@ -8,7 +8,7 @@ import subprocess
 from html.parser import HTMLParser
 
 import pytest
-from conftest import SMALL
+from projects import SMALL
 
 pytestmark = pytest.mark.browser
 # What the page looks like to a reader, told by the browser's own layout.

@@ -5,8 +5,7 @@ import os
 import shutil
 
 import pytest
-from conftest import ROOT
-from test_faults import numbers
+from projects import ROOT, numbers
 
 NONE = {}
 SCORES = "results/scores/demo-clip/scenes-image-captions/seed0/small.parquet"

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 from configs import SCHEMAS, merged
-from conftest import SMALL
 from ecoflap import artifacts, verification
 from ecoflap import config as configuration
+from projects import SMALL
 
 SCORES = "results/scores/demo-clip/scenes-image-captions/seed0/small.parquet"
 PRUNED = "results/pruned/demo-clip/wanda/seed0/0.5"

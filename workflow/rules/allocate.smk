@@ -16,8 +16,8 @@ rule choose_max_sparsity:
     threads: 1
     resources:
         gpu=GPUS,
-        mem_mb=8000,
-        runtime=480,
+        mem_mb=growing(8000),
+        runtime=growing(480),
     params:
         config=read_by("choose_max_sparsity"),
         device=config["device"],
@@ -46,8 +46,8 @@ rule allocate_sparsity:
         "../../envs/pipeline.yaml"
     threads: 1
     resources:
-        mem_mb=1000,
-        runtime=10,
+        mem_mb=growing(1000),
+        runtime=growing(10),
     params:
         config=read_by("allocate_sparsity"),
         code=code("allocate_sparsity.py"),

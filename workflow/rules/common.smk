@@ -52,6 +52,15 @@ wildcard_constraints:
     sparsity="0[.][0-9]+",
 
 
+def growing(first):
+    """Memory or time of which a job gets more whenever it is submitted again."""
+
+    def of(wildcards, attempt):
+        return first * attempt
+
+    return of
+
+
 @functools.cache
 def code_of(script, plugins):
     return runtime.code_of(SCRIPTS, script, plugins)

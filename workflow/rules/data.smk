@@ -10,8 +10,8 @@ rule check_dataset:
         "../../envs/pipeline.yaml"
     threads: 1
     resources:
-        mem_mb=8000,
-        runtime=240,
+        mem_mb=growing(8000),
+        runtime=growing(240),
     params:
         config=read_by("check_dataset"),
         licence=lookup(

@@ -21,8 +21,8 @@ rule train_demo_model:
         "../../envs/pipeline.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=120,
+        mem_mb=growing(4000),
+        runtime=growing(120),
     params:
         seed=0,
         tasks=demo_tasks,

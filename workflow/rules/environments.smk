@@ -20,6 +20,8 @@ def interpreter(wildcards):
 
 def missing_at_start():
     """What the jobs to run would stop at."""
+    if workflow.executor_plugin.name == "slurm":
+        yield from readiness.slurm_problems()
     jobs = list(workflow.dag.needrun_jobs())
     running = {model_of(job.wildcards) for job in jobs if hasattr(job.params, "python")}
     preparing = {
@@ -28,16 +30,15 @@ def missing_at_start():
     suites = {job.wildcards.suite for job in jobs if job.rule.name == "evaluate_model"}
     tasks = {task for suite in suites for task in targets.tasks_of(config, suite)}
     methods = workflow.deployment_settings.deployment_method
-    problems = readiness.missing(
+    yield from readiness.missing(
         config, running, preparing, conda=DeploymentMethod.CONDA in methods
     )
-    needs = preflight.tools(config, sorted(tasks))
-    lacking = (
-        f"{n.what}: {n.detail}. {n.remedy}" for n in needs if n.state == "missing"
-    )
-    return "\n".join([*problems, *dict.fromkeys(lacking)])
+    for need in preflight.tools(config, sorted(tasks)):
+        if need.state == "missing":
+            yield f"{need.what} is missing ({need.detail}). {need.remedy}"
 
 
 onstart:
-    if missing_at_start():
-        raise WorkflowError(missing_at_start())
+    problems = list(dict.fromkeys(missing_at_start()))
+    if problems:
+        raise WorkflowError("\n".join(problems))

@@ -15,8 +15,8 @@ rule evaluate_model:
     threads: 1
     resources:
         gpu=GPUS,
-        mem_mb=8000,
-        runtime=480,
+        mem_mb=growing(8000),
+        runtime=growing(480),
     params:
         config=read_by("evaluate_model"),
         point=point,

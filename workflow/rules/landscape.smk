@@ -13,8 +13,8 @@ rule loss_landscape:
     threads: 1
     resources:
         gpu=GPUS,
-        mem_mb=8000,
-        runtime=480,
+        mem_mb=growing(8000),
+        runtime=growing(480),
     params:
         config=read_by("loss_landscape"),
         device=config["device"],

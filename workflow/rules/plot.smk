@@ -20,8 +20,8 @@ rule plot_figure:
         "../../envs/pipeline.yaml"
     threads: 1
     resources:
-        mem_mb=1000,
-        runtime=10,
+        mem_mb=growing(1000),
+        runtime=growing(10),
     params:
         settings=figure_settings,
         style=config["plotting"],

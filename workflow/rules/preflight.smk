@@ -4,12 +4,13 @@
 rule preflight:
     log:
         "results/logs/preflight.log",
+    localrule: True
     conda:
         "../../envs/pipeline.yaml"
     threads: 1
     resources:
-        mem_mb=1000,
-        runtime=10,
+        mem_mb=growing(1000),
+        runtime=growing(10),
     params:
         config=config,
     message:
@@ -36,8 +37,8 @@ rule fetch_task:
         "../../envs/pipeline.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=120,
+        mem_mb=growing(4000),
+        runtime=growing(120),
     params:
         config=read_by("fetch_task"),
         code=code("fetch_task.py"),

@@ -12,8 +12,8 @@ rule prepare_model:
         environment
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=60,
+        mem_mb=growing(4000),
+        runtime=growing(60),
     params:
         config=read_by("prepare_model"),
         python=interpreter,

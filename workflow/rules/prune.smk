@@ -19,8 +19,8 @@ rule prune_model:
     threads: 1
     resources:
         gpu=GPUS,
-        mem_mb=8000,
-        runtime=240,
+        mem_mb=growing(8000),
+        runtime=growing(240),
     params:
         config=read_by("prune_model"),
         device=config["device"],

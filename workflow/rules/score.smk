@@ -14,8 +14,8 @@ rule compute_scores:
     threads: 1
     resources:
         gpu=score_gpus,
-        mem_mb=8000,
-        runtime=240,
+        mem_mb=growing(8000),
+        runtime=growing(240),
     params:
         config=read_by("compute_scores"),
         point=point,
@@ -50,8 +50,8 @@ rule score_shard:
     threads: 1
     resources:
         gpu=GPUS,
-        mem_mb=8000,
-        runtime=240,
+        mem_mb=growing(8000),
+        runtime=growing(240),
     params:
         config=read_by("compute_scores"),
         point=point,

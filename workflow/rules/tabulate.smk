@@ -22,8 +22,8 @@ rule make_table:
         "../../envs/pipeline.yaml"
     threads: 1
     resources:
-        mem_mb=1000,
-        runtime=10,
+        mem_mb=growing(1000),
+        runtime=growing(10),
     params:
         settings=table_settings,
         code=code("make_table.py"),

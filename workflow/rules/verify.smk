@@ -4,12 +4,13 @@
 rule verify:
     log:
         "results/logs/verify.log",
+    localrule: True
     conda:
         "../../envs/pipeline.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=240,
+        mem_mb=growing(4000),
+        runtime=growing(240),
     params:
         config=config,
         scripts=str(SCRIPTS),

@@ -1,6 +1,8 @@
 """What must be there before the first job that runs a model starts. Needs no torch."""
 
 import os
+import shutil
+import subprocess
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
@@ -63,3 +65,18 @@ def missing(
                 f"a folder with {file}",
                 "Correct the path; it counts from where snakemake runs.",
             )
+
+
+def slurm_problems() -> Iterator[str]:
+    """Yields why this machine takes no jobs for Slurm."""
+    said = "there is no command sinfo"
+    if shutil.which("sinfo"):
+        asked = subprocess.run(["sinfo"], capture_output=True, text=True, check=False)
+        if asked.returncode == 0:
+            return
+        said = "\n".join(asked.stderr.splitlines()[-1:])
+    yield message(
+        f"no Slurm answers here ({said})",
+        "the profile workflow/profiles/slurm where jobs can be submitted, such as a login node",
+        "Log in there, or take --profile workflow/profiles/local.",
+    )

@@ -69,7 +69,16 @@ def start_job(log_file: str, threads: int = 1, python: str | None = None) -> log
     set_threads(threads)
     sys.excepthook = functools.partial(_tell, terminal)
     threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
-    return logging.getLogger("ecoflap.job")
+    log = logging.getLogger("ecoflap.job")
+    log.info("%s", _place())
+    return log
+
+
+def _place() -> str:
+    """Returns where this process runs, with Slurm's job and the GPUs that it was given."""
+    names = ("SLURM_JOB_ID", "CUDA_VISIBLE_DEVICES")
+    given = [f"{name}={os.environ[name]}" for name in names if name in os.environ]
+    return ", ".join([f"on {platform.node()}", *given])
 
 
 def _tell(
