@@ -219,7 +219,10 @@ def test_a_job_over_its_memory_is_submitted_again_with_more(disturbed, undisturb
 
 def test_a_job_over_its_time_is_submitted_again_with_more(disturbed, undisturbed):
     project, output = disturbed
-    jobs = history(output, "evaluate_model")
-    assert [job.state for job in jobs] == ["TIMEOUT", "COMPLETED"]
-    assert [job.time for job in jobs] == ["1:00", "2:00"]
+    *killed, ended = history(output, "evaluate_model")
+    assert killed
+    assert {job.state for job in killed} == {"TIMEOUT"}
+    assert ended.state == "COMPLETED"
+    # The second is enough where the machine is not busy.
+    assert [job.time for job in (*killed, ended)] == ["1:00", "2:00", "3:00"][: len(killed) + 1]
     assert numbers(project) == numbers(undisturbed)
