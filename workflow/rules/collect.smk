@@ -26,6 +26,16 @@ rule evaluations:
         targets.collect(config, targets.metrics),
 
 
+rule exports:
+    input:
+        targets.collect(config, targets.exports),
+
+
+rule compact_exports:
+    input:
+        targets.collect(config, targets.exports, targets.COMPACT),
+
+
 rule tables:
     input:
         [

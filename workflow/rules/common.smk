@@ -249,6 +249,43 @@ def evaluation_code(wildcards):
     return code("evaluate_model.py", [adapter(wildcards), *read])
 
 
+# export_checkpoint
+def exported_point(wildcards):
+    names = dict(wildcards.items())
+    return targets.Point(**{**names, "seed": int(names["seed"])})
+
+
+def export_metrics(wildcards):
+    return targets.metrics_of(config, exported_point(wildcards))
+
+
+def export_dense_metrics(wildcards):
+    dense = f"{targets.DENSE}/seed{config['seeds'][0]}/{targets.DENSE_SPARSITY}/"
+    own = "{variant}/seed{seed}/{sparsity}/".format(**wildcards)
+    return [path.replace(own, dense) for path in export_metrics(wildcards)]
+
+
+def export_manifest(wildcards):
+    told = settings.export_checkpoint(config, **wildcards)["card"]
+    if "calibration" not in told:
+        return []
+    values = changed(wildcards)
+    name = targets.calibration_of(config, values["model"], wildcards.variant)
+    samples = targets.SAMPLES.format(**values, calibration=name)
+    return targets.beside(samples, "manifest.json")
+
+
+def export_tasks(wildcards):
+    """Every task that the card may show, as a reader sees it."""
+    suites = [path.split("/")[-2] for path in export_metrics(wildcards)]
+    names = [name for suite in suites for name in targets.tasks_of(config, suite)]
+    return {name: config["tasks"][name] for name in names}
+
+
+def export_code(wildcards):
+    return code("export_checkpoint.py", [adapter(wildcards)])
+
+
 # make_table and plot_figure
 def published_file(experiment):
     name = config["experiments"][experiment].get("published")

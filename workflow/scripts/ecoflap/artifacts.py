@@ -273,7 +273,7 @@ def read_header(path: Path | str, kind: str) -> dict:
     """
     path = Path(path)
     if path.is_dir():
-        return read_manifest(path)[HEADER]
+        return read_manifest(path, kind)[HEADER]
     if path.suffix == ".parquet":
         return read_table(path, kind)[1]
     if path.suffix == ".safetensors":
@@ -330,25 +330,25 @@ def write_manifest(folder: Path | str, head: Mapping, matrices: list[dict]) -> N
     write_json(folder / "manifest.json", {"files": files, "matrices": matrices}, head)
 
 
-def read_manifest(folder: Path | str) -> dict:
+def read_manifest(folder: Path | str, kind: str = "model") -> dict:
     """Reads the manifest of a checkpoint folder."""
-    return read_json(Path(folder) / "manifest.json", "model")
+    return read_json(Path(folder) / "manifest.json", kind)
 
 
-def checked(folder: Path | str) -> Path:
+def checked(folder: Path | str, kind: str = "model") -> Path:
     """Returns a checkpoint folder whose files are those that its manifest names.
 
     Raises:
         ArtifactError: if a file is missing or has changed.
     """
     folder = Path(folder)
-    for name, expected in read_manifest(folder)["files"].items():
+    for name, expected in read_manifest(folder, kind)["files"].items():
         file = folder / name
         if not file.is_file() or file_hash(file) != expected:
             raise ArtifactError(
                 message(
                     f"{file} is {'changed' if file.is_file() else 'missing'}",
-                    "the file that prepare_model wrote",
+                    "the file that its rule wrote",
                     f"Delete {folder} and run the same command again.",
                 )
             )

@@ -23,6 +23,8 @@ MARGINS = "results/allocations/{model}/{variant}/seed{seed}/{sparsity}.margins.j
 CHANGES = "results/pruned/{model}/{variant}/seed{seed}/{sparsity}/changes.safetensors"
 PRUNE_COST = "results/pruned/{model}/{variant}/seed{seed}/{sparsity}/cost.json"
 LAYERS = "results/pruned/{model}/{variant}/seed{seed}/{sparsity}/layers.parquet"
+EXPORT = "results/exports/{model}/{variant}/seed{seed}/{sparsity}"
+COMPACT = "results/compact/{model}/{variant}/seed{seed}/{sparsity}"
 LANDSCAPE = "results/landscapes/{landscape}.parquet"
 METRICS = "results/evaluation/{model}/{variant}/seed{seed}/{sparsity}/{suite}/metrics.json"
 
@@ -184,6 +186,25 @@ def metrics(config: Mapping, experiment: str) -> Iterator[str]:
     for point in dense + points(config, experiment):
         for suite in suites_of(config, takes(config, experiment, point.model)):
             yield METRICS.format(**point._asdict(), suite=suite)
+
+
+def metrics_of(config: Mapping, point: Point) -> list[str]:
+    """Returns the metrics of a pruned model in the selected experiments."""
+    suites = [
+        suite
+        for name in config["run"]
+        if config["experiments"][name]["kind"] in EVALUATED and point in points(config, name)
+        for suite in suites_of(config, takes(config, name, point.model))
+    ]
+    return [METRICS.format(**point._asdict(), suite=suite) for suite in dict.fromkeys(suites)]
+
+
+def exports(config: Mapping, experiment: str, template: str = EXPORT) -> Iterator[str]:
+    """Yields the exports of the pruned models that an experiment evaluates, main seed."""
+    if config["experiments"][experiment]["kind"] in EVALUATED:
+        for point in points(config, experiment):
+            if point.seed == config["seeds"][0]:
+                yield template.format(**point._asdict())
 
 
 def models(config: Mapping, experiment: str) -> Iterator[str]:
