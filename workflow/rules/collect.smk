@@ -40,7 +40,7 @@ rule tables:
     input:
         [
             file
-            for name in targets.of_kind(config, config["run"], "table")
+            for name in targets.of_kind(config, config["run"], *targets.TABLES)
             for file in targets.outputs(config, name)
         ],
 

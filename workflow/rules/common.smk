@@ -11,7 +11,7 @@ SCRIPTS = Path(workflow.basedir, "workflow", "scripts")
 sys.path.insert(0, str(SCRIPTS))
 
 from ecoflap import config as configuration
-from ecoflap import published, runtime, settings, targets
+from ecoflap import costs, published, runtime, settings, targets
 from ecoflap.errors import ConfigError
 from ecoflap.registry import ADAPTERS, CRITERIA, DATASETS, LAYOUTS, SCORES
 
@@ -41,7 +41,8 @@ wildcard_constraints:
     score="|".join(config["scores"]),
     variant="|".join([targets.DENSE, *config["variants"]]),
     suite="|".join([*config["suites"], *config["tasks"]]),
-    table="|".join(targets.of_kind(config, config["experiments"], "table")) or "none",
+    table="|".join(targets.of_kind(config, config["experiments"], *targets.TABLES))
+    or "none",
     figure="|".join(targets.of_kind(config, config["experiments"], *targets.FIGURES))
     or "none",
     landscape="|".join(
@@ -318,6 +319,16 @@ def table_margins(wildcards):
     return list(targets.margins(config, wildcards.table))
 
 
+def table_stages(wildcards):
+    """What each stage of each row cost; a table of metrics does not say."""
+    entry = config["experiments"][wildcards.table]
+    return list(costs.parts(config, wildcards.table)) if entry["kind"] == "cost" else []
+
+
+def table_stage_costs(wildcards):
+    return list(dict.fromkeys(part.path for part in table_stages(wildcards)))
+
+
 def table_published(wildcards):
     return published_file(wildcards.table)
 
@@ -342,6 +353,7 @@ def table_settings(wildcards):
         **entry,
         "labels": targets.labels(config, wildcards.table),
         "scores": scores,
+        "stages": [list(part) for part in table_stages(wildcards)],
         "takes": tasks_taken(wildcards.table),
     }
 

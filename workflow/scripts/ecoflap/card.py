@@ -22,9 +22,9 @@ HUB_TASKS = {
 }
 DENSE_SIZE = (
     "The weights here are dense tensors with zeros in them: the folder is as large as the dense "
-    "model in the same number format and needs the same memory. It runs as fast as the dense model, "
-    "because plain transformers multiplies zeros like other numbers. Which runtimes do otherwise, "
-    "with versions and measurements, is told in `docs/deployment.md` of ecoflap."
+    "model in the same number format and needs the same memory. It runs as fast as the dense "
+    "model, because plain transformers multiplies zeros like other numbers. Which runtimes do "
+    "otherwise, with versions and measurements, is told in `docs/deployment.md` of ecoflap."
 )
 TWO_FOUR = (
     "Its 2:4 pattern is what the sparse tensor cores of NVIDIA GPUs take, from compute capability "
@@ -33,12 +33,12 @@ TWO_FOUR = (
 )
 COMPACT_SIZE = (
     "The zeros need not be stored. A compact copy of this folder (`*.compact.safetensors`) has a "
-    "bit per weight and the values that are there: at sparsity 0.5 in 16 bits, 56 % of the bytes of "
-    "the pruned matrices. It is smaller on the disk and on the way there, not in memory."
+    "bit per weight and the values that are there: at sparsity 0.5 in 16 bits, 56 % of the bytes "
+    "of the pruned matrices. It is smaller on the disk and on the way there, not in memory."
 )
 UNPACK = (
-    "In a compact copy (`*.compact.safetensors`) first run `python unpack.py`, which needs torch and "
-    "safetensors alone."
+    "In a compact copy (`*.compact.safetensors`) first run `python unpack.py`, which needs torch "
+    "and safetensors alone."
 )
 
 

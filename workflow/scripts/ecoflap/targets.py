@@ -9,7 +9,8 @@ from ecoflap.registry import FAMILIES, FROM_HUB, IMPORTED, WHOLE_MODEL
 DENSE = "dense"
 DENSE_SPARSITY = "0.0"
 FIGURES = ("tradeoff", "ablation", "sparsity-per-block", "score-scatter", "loss-landscape")
-EVALUATED = ("table", "tradeoff", "ablation")  # what is made of pruned models; the others are not
+TABLES = ("table", "cost")
+EVALUATED = (*TABLES, "tradeoff", "ablation")  # what is made of pruned models; the others are not
 
 DOWNLOAD = "results/downloads/{task}.json"
 DATASET = "results/datasets/{name}/{split}/{view}.json"
@@ -328,7 +329,7 @@ def figure_inputs(config: Mapping, experiment: str) -> Iterator[str]:
 
 def outputs(config: Mapping, experiment: str) -> Iterator[str]:
     """Yields the files that an experiment ends in."""
-    table = config["experiments"][experiment]["kind"] == "table"
+    table = config["experiments"][experiment]["kind"] in TABLES
     folder = "results/tables" if table else "results/figures"
     for suffix in ("csv", "md", "tex") if table else ("csv", "pdf", "svg", "png"):
         yield f"{folder}/{experiment}.{suffix}"
@@ -392,5 +393,5 @@ def jobs(config: Mapping, experiment: str) -> dict[str, int]:
         ("loss_landscape", landscapes),
     ):
         counts[rule] = len(set(function(config, experiment)))
-    counts["make_table" if entry["kind"] == "table" else "plot_figure"] = 1
+    counts["make_table" if entry["kind"] in TABLES else "plot_figure"] = 1
     return {rule: count for rule, count in counts.items() if count}
