@@ -11,11 +11,13 @@ from pathlib import Path
 
 import ecoflap
 import jsonschema
+import pandas as pd
 import pytest
 import tiny
 import torch
 import yaml
 from ecoflap import artifacts, card, compact, export, pruning, unpack
+from ecoflap.bench.__main__ import main
 from ecoflap.errors import ArtifactError
 from ecoflap.scores import matrix_table
 from huggingface_hub import ModelCard
@@ -125,6 +127,19 @@ def test_a_round_trip_keeps_every_bit_and_the_file_itself(packed):
     (written,) = unpack.unpack(folder / "compact", folder / "again")
     assert written.read_bytes() == (folder / "dense" / "model.safetensors").read_bytes()
     assert (folder / "compact" / "config.json").read_text() == "{}"
+    packed_bytes = (folder / "compact" / "model.compact.safetensors").read_bytes()
+    assert str(folder).encode() not in packed_bytes  # it is made to be given away
+
+
+def test_the_benchmark_tells_the_bytes_of_both_forms(packed, tmp_path, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # the command line sets it; restored afterwards
+    folder, _ = packed
+    main(["compact", str(folder / "dense"), "--threads", "1", "--results", str(tmp_path / "found")])
+    (row,) = pd.read_csv(tmp_path / "found" / "compact.csv").itertuples()
+    small = (folder / "compact" / "model.compact.safetensors").stat().st_size
+    whole = (folder / "dense" / "model.safetensors").stat().st_size
+    assert row.compact_to_dense == pytest.approx(small / whole, rel=0.02)
+    assert row.dense_mib == pytest.approx(whole / 2**20)
 
 
 @pytest.mark.parametrize("dtype", INTEGERS)

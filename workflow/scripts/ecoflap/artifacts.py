@@ -239,13 +239,24 @@ def read_table(path: Path | str, kind: str) -> tuple[Any, dict]:
     return table.to_pandas(), _check(head, path, kind)
 
 
-def write_tensors(path: Path | str, tensors: Mapping[str, Any], head: Mapping) -> None:
-    """Writes torch tensors as safetensors with the header in the file's metadata."""
+def write_tensors(
+    path: Path | str, tensors: Mapping[str, Any], head: Mapping, *, name: str | None = None
+) -> None:
+    """Writes torch tensors as safetensors with the header in the file's metadata.
+
+    Args:
+        path: The file.
+        tensors: What to write.
+        head: Provenance header.
+        name: What the header says that the file is; its path if None, which is nobody's concern
+            where the file leaves ``results``.
+    """
     from safetensors.torch import save_file
 
+    placed = json.dumps(_placed(head, name or path))
     with _Atomic(path) as temporary:
         contiguous = {name: tensor.contiguous() for name, tensor in tensors.items()}
-        save_file(contiguous, temporary, metadata={HEADER: json.dumps(_placed(head, path))})
+        save_file(contiguous, temporary, metadata={HEADER: placed})
 
 
 def read_tensors(path: Path | str, kind: str) -> tuple[dict[str, Any], dict]:

@@ -68,7 +68,8 @@ def pack(source: str | Path, target: str | Path, head: Mapping) -> None:
                 "Export the model again.",
             )
         ) from error
-    artifacts.write_tensors(target, stored, {**head, "shapes": shapes, "metadata": metadata})
+    head = {**head, "shapes": shapes, "metadata": metadata}
+    artifacts.write_tensors(target, stored, head, name=Path(target).name)
 
 
 def write(folder: str | Path, target: str | Path, head: Mapping | None = None) -> list[Path]:

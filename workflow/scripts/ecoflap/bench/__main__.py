@@ -1,4 +1,4 @@
-"""Benchmarks: `python -m ecoflap.bench cpu`, `memory`, `gpu` or `deploy`."""
+"""Benchmarks: `python -m ecoflap.bench cpu`, `memory`, `gpu`, `deploy` or `compact`."""
 
 import argparse
 import json
@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from ecoflap.bench import cpu, deploy, gpu, memory, report
+from ecoflap.bench import compact, cpu, deploy, gpu, memory, report
 from ecoflap.runtime import resolve_device, set_threads
 
 
@@ -21,6 +21,7 @@ def parser() -> argparse.ArgumentParser:
         "memory": "peak memory, and pruning from disk; needs 20 GB of free space",
         "gpu": "BLIP-2 at its real size on a GPU, at most 8 minutes on an H100",
         "deploy": "dense layers and blocks against sparse ones, about 5 minutes on 2 cores",
+        "compact": "exported models and their compact copies: bytes and load time",
         "memory-case": "one case of `memory`, in this process; prints JSON",
     }
     parsers = {name: names.add_parser(name, help=text) for name, text in helps.items()}
@@ -33,6 +34,7 @@ def parser() -> argparse.ArgumentParser:
     parsers["memory"].add_argument(
         "--scratch", type=Path, help="folder for the checkpoints; the system's temporary one if not"
     )
+    parsers["compact"].add_argument("folders", nargs="+", type=Path, help="exported models")
     for name in ("gpu", "deploy"):
         parsers[name].add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     for name in ("gpu", "deploy", "memory-case"):
@@ -57,6 +59,8 @@ def main(arguments: Sequence[str]) -> None:
         frame, notes = cpu.run(), cpu.NOTES
     elif name == "memory":
         frame, notes = memory.run(options.threads, options.scratch), memory.NOTES
+    elif name == "compact":
+        frame, notes = compact.run(options.folders), compact.NOTES
     else:
         device = resolve_device(options.device)
         measured = {"gpu": gpu, "deploy": deploy}[name]
