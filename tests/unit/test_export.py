@@ -263,6 +263,7 @@ def test_the_card_counts_the_zeros_of_the_file(pruned):
         total = sum(w.numel() for w in weights)
         assert f"| {tower} | {zeros:,} | {total:,} | {zeros / total:.1%} |" in text
     assert f"| {sum(w.numel() for w in stored.values()):,} |" in text
+    assert metadata(text)["library_name"] == "transformers"
     assert "`demo-clip`, pruned" in text
     assert str(DEMO.parent) not in text
 

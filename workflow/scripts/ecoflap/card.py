@@ -1,12 +1,17 @@
 """The model card of a pruned model: a README.md with metadata that the hub reads."""
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ecoflap.registry import METRIC_LABELS
+
 if TYPE_CHECKING:
+    from huggingface_hub import ModelCardData
+
     from ecoflap.models.base import Model
 
 HUB_ID = re.compile(r"[A-Za-z0-9._-]+/[A-Za-z0-9._-]+")
@@ -159,8 +164,6 @@ def _sparsity(model: "Model") -> str:
 
 
 def _results(results: Sequence[Result]) -> str:
-    from ecoflap.registry import METRIC_LABELS
-
     lines = ["| Task | Metric | Dense | This model |", "| --- | --- | --- | --- |"]
     for result in results:
         dense = _number(*result.dense) if result.dense else ""
@@ -171,7 +174,7 @@ def _results(results: Sequence[Result]) -> str:
 
 
 def _number(value: float, error: float) -> str:
-    return f"{value:.1f}" + (f" ± {error:.1f}" if error == error else "")
+    return f"{value:.1f}" + ("" if math.isnan(error) else f" ± {error:.1f}")
 
 
 def _loading(facts: Facts, model: "Model") -> str:
@@ -189,10 +192,8 @@ def _loading(facts: Facts, model: "Model") -> str:
     return "\n".join(["```python", *lines, "```"])
 
 
-def _metadata(facts: Facts, model: "Model"):
+def _metadata(facts: Facts, model: "Model") -> "ModelCardData":
     from huggingface_hub import EvalResult, ModelCardData
-
-    from ecoflap.registry import METRIC_LABELS
 
     licence = (facts.licence or "").lower()
     known = licence in LICENCES
@@ -219,6 +220,6 @@ def _metadata(facts: Facts, model: "Model"):
         base_model=facts.base if on_hub else None,
         library_name=library,
         tags=["pruning", "sparse", "ecoflap"],
-        model_name=facts.name,
+        model_name=facts.name if results else None,
         eval_results=results or None,
     )

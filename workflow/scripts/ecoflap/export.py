@@ -30,7 +30,8 @@ def shorten(model: Model, dense: str | Path) -> None:
             kinds |= {file.get_slice(name).get_dtype() for name in file.keys()}  # noqa: SIM118
     found = {kind for kind in kinds if kind.startswith(("F", "BF"))}
     short = SHORT.get(found.pop()) if len(found) == 1 else None
-    if short and all(torch.equal(p.to(short).to(p.dtype), p) for p in model.module.parameters()):
+    tensors = [t for t in model.module.state_dict().values() if t.is_floating_point()]
+    if short and all(torch.equal(t.to(short).to(t.dtype), t) for t in tensors):
         model.module.to(short)
 
 
