@@ -13,10 +13,16 @@ from ecoflap.interpreters import NEEDED
 from ecoflap.registry import ENVIRONMENTS, FAMILIES
 
 ROOT = Path(__file__).parents[2]
-IMPORTED_AS = {"lm-eval": "lm_eval", "pillow": "PIL", "pyyaml": "yaml", "easy-vqa": "easy_vqa"}
+IMPORTED_AS = {
+    "easy-vqa": "easy_vqa",
+    "lm-eval": "lm_eval",
+    "markdown-it-py": "markdown_it",
+    "pillow": "PIL",
+    "pyyaml": "yaml",
+}
 WITH_TRANSFORMERS = {"huggingface_hub", "tokenizers"}
-# transformers imports these when it reads GGUF files and tokenizers, pandas for LaTeX.
-INDIRECT = {"gguf", "sentencepiece", "jinja2"}
+# transformers imports these when it reads GGUF files and tokenizers.
+INDIRECT = {"gguf", "sentencepiece"}
 ELSEWHERE = {"torchvision", *ENVIRONMENTS.values()}  # of other environments alone
 INSTALLED_AS = {"PIL": "pillow", "lavis": "salesforce-lavis", "open_clip": "open_clip_torch"}
 

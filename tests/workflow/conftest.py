@@ -53,6 +53,7 @@ SMALL = {
 SHARED = ("finished", "real")  # fixtures that run a whole DAG
 
 
+@pytest.hookimpl(tryfirst=True)  # xdist reads the marks in its own hook
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Keeps the tests that share a finished run in one worker process, which makes it once."""
     for item in items:

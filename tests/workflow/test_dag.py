@@ -167,7 +167,7 @@ def test_a_score_in_shards_is_that_of_one_job_to_the_byte(tmp_path):
     path = "results/scores/demo-clip/scenes-image-captions/seed0/shaken.parquet"
     score = {"estimator": "zeroth", "samples": 8, "batch_size": 8}
     made = []
-    for shards in (20, 3, 1):  # the model has eight blocks: some of twenty shards are empty
+    for shards in (9, 1):  # the model has eight blocks, so one of nine shards is empty
         scores = {**SMALL["scores"], "shaken": {**score, "shards": shards}}
         project.write_config({**SMALL, "scores": scores})
         planned = project.planned(path)
@@ -176,7 +176,7 @@ def test_a_score_in_shards_is_that_of_one_job_to_the_byte(tmp_path):
         assert code == 0, output
         made.append((project.folder / path).read_bytes())
         assert not (project.folder / path).with_name("shaken.shards").exists()
-    assert made[0] == made[1] == made[2]
+    assert made[0] == made[1]
     table, head = artifacts.read_table(project.folder / path, "scores")
     assert (table["score"] > 0).all()
     assert head["rule"] == "compute_scores"
@@ -238,7 +238,7 @@ def test_a_chosen_p_max_offload_and_iterative_obd_reach_the_table(tmp_path):
     (best,) = [row for row in choice["margins"] if row["chosen"]]
     assert best["loss"] == min(row["loss"] for row in choice["margins"])
     plan = artifacts.read_json(allocations / "0.5.json", "allocation")
-    assert plan["ecoflap"]["config"]["max_sparsity"] == "auto"
+    assert plan["ecoflap"]["config"]["allocation"]["max_sparsity"] == "auto"
     largest = max(row["group_sparsity"] for row in plan["matrices"])
     assert largest <= float(best["max_sparsity"])
     table = pd.read_csv(project.folder / "results/tables/small-table.csv")

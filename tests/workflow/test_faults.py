@@ -18,7 +18,7 @@ SCORES = "results/scores/demo-clip/scenes-image-captions/seed0/small.parquet"
 MASKS = "results/pruned/demo-clip/wanda/seed0/0.5/changes.safetensors"
 PLAN = "results/allocations/demo-clip/small-ecoflap/seed0/0.5.json"
 LIBRARY = str(ROOT / "workflow" / "scripts")
-NUMBERS = ("metrics.json", "predictions.parquet", "layers.parquet", "changes.safetensors")
+NUMBERS = ("metrics.json", "predictions.parquet", "changes.safetensors")  # layers.parquet has times
 
 
 def numbers(project):

@@ -54,11 +54,12 @@ assert all((one[name] == other[name]).all() for name in one)
     run_python("\n".join(blocks("python", LIBRARY)) + check, project.folder)
 
 
-def test_the_snakemake_commands_of_the_readme_build_their_dag(project):
+def test_the_snakemake_commands_of_the_readme_build_their_dag(project, tmp_path, monkeypatch):
     text = "\n".join(blocks("bash")).replace("\\\n", " ")
     commands = [line for line in text.splitlines() if line.startswith("snakemake ")]
     assert len(commands) >= 8
     (project.folder / "path" / "to" / "wikitext-2").mkdir(parents=True)
+    monkeypatch.setenv("SNAKEMAKE_OUTPUT_CACHE", str(tmp_path))
     for command in commands:
         arguments = shlex.split(command, comments=True)[1:]
         code, output = project.snakemake(*arguments, "--dry-run", configfile="")

@@ -4,6 +4,7 @@ import ast
 import contextlib
 import ctypes
 import errno
+import functools
 import hashlib
 import importlib.metadata
 import logging
@@ -55,6 +56,7 @@ def start_job(log_file: str, threads: int = 1, python: str | None = None) -> log
     Path(log_file).parent.mkdir(parents=True, exist_ok=True)
     sys.stdout.flush()
     sys.stderr.flush()
+    terminal = os.dup(2)
     descriptor = os.open(log_file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
@@ -65,12 +67,17 @@ def start_job(log_file: str, threads: int = 1, python: str | None = None) -> log
         level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True
     )
     set_threads(threads)
-    sys.excepthook = _tell
+    sys.excepthook = functools.partial(_tell, terminal)
     threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
     return logging.getLogger("ecoflap.job")
 
 
-def _tell(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+def _tell(
+    terminal: int,
+    kind: type[BaseException],
+    error: BaseException,
+    trace: TracebackType | None,
+) -> None:
     """Logs what a user can act on without the way there, which says nothing more."""
     if isinstance(error, EcoflapError):
         text = str(error)
@@ -81,6 +88,7 @@ def _tell(kind: type[BaseException], error: BaseException, trace: TracebackType 
             "a folder that may be written, on a disk with space",
             "Free some space or mend the folder's rights, and run the same command again.",
         )
+        os.write(terminal, f"{text}\n".encode())  # the log may be on the same full disk
     else:
         sys.__excepthook__(kind, error, trace)
         return
@@ -259,35 +267,46 @@ def return_memory() -> None:
         ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
-def imported_files(entry: Path) -> list[Path]:
+@functools.cache  # files are read for many rules; one that is edited has another time or size
+def _imports(path: Path, _mtime: int, _size: int) -> tuple[str, ...]:
+    """Returns the names that a file imports, and for ``from a import b`` a and a.b."""
+    names: list[str] = []
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+    return tuple(names)
+
+
+def imported_files(entry: Path, scripts: Path) -> set[Path]:
     """Returns the file and every module of this package that it imports, directly or not.
 
     Modules imported by name at run time (plug-ins of a registry) are not seen.
+
+    Args:
+        entry: The file.
+        scripts: The folder that the package is in.
     """
-    seen: dict[Path, None] = {}
+    seen: set[Path] = set()
     waiting = [entry]
     while waiting:
         path = waiting.pop()
         if path in seen:
             continue
-        seen[path] = None
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.Import):
-                names = [alias.name for alias in node.names]
-            elif isinstance(node, ast.ImportFrom) and node.module:
-                names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-            else:
-                continue
-            waiting += [file for name in names if (file := module_file(name))]
-    return sorted(seen)
+        seen.add(path)
+        state = path.stat()
+        names = _imports(path, state.st_mtime_ns, state.st_size)
+        waiting += [file for name in names if (file := module_file(name, scripts))]
+    return seen
 
 
-def module_file(name: str) -> Path | None:
+def module_file(name: str, scripts: Path) -> Path | None:
     """Returns the source of a module of this package, or None for any other name."""
     parts = name.split(".")
     if parts[0] != "ecoflap":
         return None
-    path = PACKAGE.joinpath(*parts[1:])
+    path = scripts.joinpath(*parts)
     for candidate in (path.with_suffix(".py"), path / "__init__.py"):
         if candidate.is_file():
             return candidate
@@ -300,7 +319,7 @@ def code_of(scripts: Path, script: str, plugins: Iterable[str] = ()) -> dict:
     Snakemake does not notice an edited module; rules put this into ``params``.
 
     Args:
-        scripts: The folder of the rules' scripts.
+        scripts: The folder of the rules' scripts, and of the package.
         script: The rule's script.
         plugins: Dotted names of modules that the script imports by name.
 
@@ -308,12 +327,12 @@ def code_of(scripts: Path, script: str, plugins: Iterable[str] = ()) -> dict:
         ``script``, ``plugins``, and ``hash``, which changes when any of these files does.
     """
     plugins = sorted(set(plugins))
-    files = dict.fromkeys(imported_files(scripts / script))
+    files = imported_files(scripts / script, scripts)
     for name in plugins:
-        path = module_file(name)
+        path = module_file(name, scripts)
         if path is None:
             raise ConfigError(f"plug-in module '{name}' has no source file in this package")
-        files.update(dict.fromkeys(imported_files(path)))
+        files |= imported_files(path, scripts)
     digest = hashlib.sha256()
     for path in sorted(files):
         digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
