@@ -11,7 +11,7 @@ BENCH := PYTHONPATH=workflow/scripts $(firstword $(wildcard $(RUN)/python) $(PYT
 
 ENVIRONMENTS := lavis open-clip
 
-.PHONY: help setup setup-lavis setup-open-clip demo test test-environments test-slurm test-browser bench bench-gpu lint format report clean
+.PHONY: help setup setup-lavis setup-open-clip demo test test-environments test-slurm test-browser bench bench-gpu bench-deploy lint format report clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -62,6 +62,9 @@ bench:  ## speed and memory on a CPU, into results/benchmarks
 
 bench-gpu:  ## BLIP-2 at its real size on a GPU; needs torch, transformers and pandas alone
 	$(BENCH) gpu
+
+bench-deploy:  ## 2:4 and unstructured sparsity against dense layers, as torch runs them here
+	$(BENCH) deploy
 
 lint: $(STAMP)  ## ruff, snakefmt, snakemake --lint
 	$(RUN)/ruff check .

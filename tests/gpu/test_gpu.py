@@ -99,3 +99,47 @@ def test_gradnorm_never_holds_more_than_one_gradient():
     extra = torch.cuda.max_memory_allocated() - weights
     gradients = sum(4 * matrix.n_weights for matrix in model.matrices())
     assert extra < gradients / 2
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_a_semi_structured_model_is_the_dense_one(dtype):
+    from ecoflap import deploy
+    from ecoflap.bench import deploy as forms
+    from ecoflap.bench import models as shapes
+    from transformers import LlamaConfig
+
+    if torch.cuda.get_device_capability() < deploy.CAPABILITY:
+        pytest.skip("no sparse tensor cores")
+    config = LlamaConfig(hidden_size=512, intermediate_size=1024, num_hidden_layers=2)
+    model = shapes.build_llama(config, torch.float32)
+    plan = ecoflap.allocate(matrix_table(model), sparsity="0.5", method="uniform", of=4)
+    ecoflap.prune(model, [], plan, criterion="magnitude", pattern="2:4")
+    model.module.to(DEVICE, dtype)
+    (batch,) = shapes.token_windows(config, batches=1, batch_size=3, length=17)
+    batch = model.to_device(batch)
+    weight = next(model.matrices()).module.weight
+    dense = weight.numel() * weight.element_size()
+    with torch.inference_mode():
+        expected = model.module(**batch).logits
+        deploy.to_semi_structured(model)
+        found = model.module(**batch).logits
+    assert (found - expected).abs().max() < 0.02 * expected.abs().max()
+    assert forms.stored_bytes(next(model.matrices()).module.weight) < 0.6 * dense
+
+
+def test_energy_is_told_or_left_out():
+    from ecoflap.runtime import Cost
+
+    matrix = torch.ones(4096, 4096, device=DEVICE)
+    with Cost(DEVICE) as cost:
+        for _ in range(100):
+            matrix = matrix @ matrix / 4096
+        torch.cuda.synchronize()
+    assert cost.joules is None or 0 < cost.joules < 10_000 * max(1.0, cost.seconds)
+
+
+def test_the_deployment_benchmark_has_every_form():
+    from ecoflap.bench import deploy as bench
+
+    frame, _ = bench.run(DEVICE, small=True)
+    assert {"dense", "2:4", "CSR, 50% zeros"} == set(frame["form"])

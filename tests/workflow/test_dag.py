@@ -63,6 +63,8 @@ def test_each_stage_and_experiment_is_a_target(project):
         ("allocations", "allocate_sparsity"),
         ("pruned_models", "prune_model"),
         ("evaluations", "evaluate_model"),
+        ("exports", "export_checkpoint"),
+        ("compact_exports", "compact_checkpoint"),
         ("tables", "make_table"),
         ("figures", "plot_figure"),
         ("small-table", "make_table"),

@@ -26,11 +26,21 @@ rule evaluations:
         targets.collect(config, targets.metrics),
 
 
+rule exports:
+    input:
+        targets.collect(config, targets.exports),
+
+
+rule compact_exports:
+    input:
+        targets.collect(config, targets.exports, targets.COMPACT),
+
+
 rule tables:
     input:
         [
             file
-            for name in targets.of_kind(config, config["run"], "table")
+            for name in targets.of_kind(config, config["run"], *targets.TABLES)
             for file in targets.outputs(config, name)
         ],
 

@@ -11,7 +11,7 @@ SCRIPTS = Path(workflow.basedir, "workflow", "scripts")
 sys.path.insert(0, str(SCRIPTS))
 
 from ecoflap import config as configuration
-from ecoflap import published, runtime, settings, targets
+from ecoflap import costs, published, runtime, settings, targets
 from ecoflap.errors import ConfigError
 from ecoflap.registry import ADAPTERS, CRITERIA, DATASETS, LAYOUTS, SCORES
 
@@ -41,7 +41,8 @@ wildcard_constraints:
     score="|".join(config["scores"]),
     variant="|".join([targets.DENSE, *config["variants"]]),
     suite="|".join([*config["suites"], *config["tasks"]]),
-    table="|".join(targets.of_kind(config, config["experiments"], "table")) or "none",
+    table="|".join(targets.of_kind(config, config["experiments"], *targets.TABLES))
+    or "none",
     figure="|".join(targets.of_kind(config, config["experiments"], *targets.FIGURES))
     or "none",
     landscape="|".join(
@@ -258,6 +259,43 @@ def evaluation_code(wildcards):
     return code("evaluate_model.py", [adapter(wildcards), *read])
 
 
+# export_checkpoint
+def exported_point(wildcards):
+    names = dict(wildcards.items())
+    return targets.Point(**{**names, "seed": int(names["seed"])})
+
+
+def export_metrics(wildcards):
+    return targets.metrics_of(config, exported_point(wildcards))
+
+
+def export_dense_metrics(wildcards):
+    dense = f"{targets.DENSE}/seed{config['seeds'][0]}/{targets.DENSE_SPARSITY}/"
+    own = "{variant}/seed{seed}/{sparsity}/".format(**wildcards)
+    return [path.replace(own, dense) for path in export_metrics(wildcards)]
+
+
+def export_manifest(wildcards):
+    told = settings.export_checkpoint(config, **wildcards)["card"]
+    if "calibration" not in told:
+        return []
+    values = changed(wildcards)
+    name = targets.calibration_of(config, values["model"], wildcards.variant)
+    samples = targets.SAMPLES.format(**values, calibration=name)
+    return targets.beside(samples, "manifest.json")
+
+
+def export_tasks(wildcards):
+    """Every task that the card may show, as a reader sees it."""
+    suites = [path.split("/")[-2] for path in export_metrics(wildcards)]
+    names = [name for suite in suites for name in targets.tasks_of(config, suite)]
+    return {name: config["tasks"][name] for name in names}
+
+
+def export_code(wildcards):
+    return code("export_checkpoint.py", [adapter(wildcards)])
+
+
 # make_table and plot_figure
 def published_file(experiment):
     name = config["experiments"][experiment].get("published")
@@ -290,6 +328,16 @@ def table_margins(wildcards):
     return list(targets.margins(config, wildcards.table))
 
 
+def table_stages(wildcards):
+    """What each stage of each row cost; a table of metrics does not say."""
+    entry = config["experiments"][wildcards.table]
+    return list(costs.parts(config, wildcards.table)) if entry["kind"] == "cost" else []
+
+
+def table_stage_costs(wildcards):
+    return list(dict.fromkeys(part.path for part in table_stages(wildcards)))
+
+
 def table_published(wildcards):
     return published_file(wildcards.table)
 
@@ -314,6 +362,7 @@ def table_settings(wildcards):
         **entry,
         "labels": targets.labels(config, wildcards.table),
         "scores": scores,
+        "stages": [list(part) for part in table_stages(wildcards)],
         "takes": tasks_taken(wildcards.table),
     }
 

@@ -4,6 +4,7 @@ rule make_table:
         costs=table_costs,
         score_costs=table_score_costs,
         margins=table_margins,
+        stage_costs=table_stage_costs,
         published=table_published,
     output:
         csv=report(

@@ -16,13 +16,8 @@ if files.get("shards"):
     table = shards.gather(
         [part for part, _ in read], artifacts.read_manifest(files.model)["matrices"]
     )
-    costs = [artifacts.read_json(file, "cost") for file in files.costs]
-    device = read[0][1]["device"]
-    cost = {
-        "seconds": sum(part["seconds"] for part in costs),
-        "peak_memory_mb": max(part["peak_memory_mb"] for part in costs),
-        "device": device,
-    }
+    cost = runtime.total_cost([artifacts.read_json(file, "cost") for file in files.costs])
+    device = cost["device"]
 else:
     model = models.load(
         artifacts.checked(files.model), device=snakemake.params.device, **config["loading"]

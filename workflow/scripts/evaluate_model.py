@@ -4,23 +4,19 @@ Output: the predictions of all tasks (parquet), the metrics computed from them, 
 evaluation cost (JSON).
 """
 
-from ecoflap import artifacts, models, pruning, runtime
+from ecoflap import artifacts, pruning, runtime
 from ecoflap.evaluation.suite import evaluate
 
 log = runtime.start_job(snakemake.log[0], snakemake.threads, snakemake.params.python)
 files, point, config = snakemake.input, snakemake.params.point, snakemake.params.config
 
-model = models.load(
-    artifacts.checked(files.model), device=snakemake.params.device, **config["loading"]
+model = pruning.load_changed(
+    files.model,
+    files.get("changes"),
+    device=snakemake.params.device,
+    donor=files.get("donor"),
+    **config["loading"],
 )
-if files.get("changes"):
-    donor = files.get("donor")
-    pruning.apply_changes(
-        model,
-        files.changes,
-        artifacts.file_hash(donor or files.model),
-        towers=["vision"] if donor else None,
-    )
 head = artifacts.header(
     "predictions",
     rule=snakemake.rule,

@@ -1,18 +1,21 @@
-"""Makes a table from metrics and costs, with the published numbers beside them.
+"""Makes a table of metrics, or of what each stage cost, with the published numbers beside them.
 
 Output: the long form as CSV, and the table as Markdown and LaTeX.
 """
 
-from ecoflap import artifacts, collect, published, runtime, tables
+from ecoflap import artifacts, collect, costs, published, runtime, tables
 
 log = runtime.start_job(snakemake.log[0])
 settings, files = snakemake.params.settings, snakemake.input
 
-summary = collect.over_seeds(collect.metrics(files.metrics))
-costs = collect.costs(files.costs, files.score_costs, files.margins, settings["scores"])
+if settings["kind"] == "cost":
+    summary, cost = None, costs.by_stage([costs.Part(*part) for part in settings["stages"]])
+else:
+    summary = collect.over_seeds(collect.metrics(files.metrics))
+    cost = collect.costs(files.costs, files.score_costs, files.margins, settings["scores"])
 where = settings.get("published_where")
 rows = published.read(files.published, where) if files.get("published") else []
-frame = tables.tidy(summary, costs, published.cells(rows), settings)
+frame = tables.tidy(summary, cost, published.cells(rows), settings)
 
 artifacts.write_text(snakemake.output.csv, frame.to_csv(index=False))
 artifacts.write_text(snakemake.output.md, tables.markdown(frame, settings["title"]))

@@ -239,13 +239,24 @@ def read_table(path: Path | str, kind: str) -> tuple[Any, dict]:
     return table.to_pandas(), _check(head, path, kind)
 
 
-def write_tensors(path: Path | str, tensors: Mapping[str, Any], head: Mapping) -> None:
-    """Writes torch tensors as safetensors with the header in the file's metadata."""
+def write_tensors(
+    path: Path | str, tensors: Mapping[str, Any], head: Mapping, *, name: str | None = None
+) -> None:
+    """Writes torch tensors as safetensors with the header in the file's metadata.
+
+    Args:
+        path: The file.
+        tensors: What to write.
+        head: Provenance header.
+        name: What the header says that the file is; its path if None, which is nobody's concern
+            where the file leaves ``results``.
+    """
     from safetensors.torch import save_file
 
+    placed = json.dumps(_placed(head, name or path))
     with _Atomic(path) as temporary:
         contiguous = {name: tensor.contiguous() for name, tensor in tensors.items()}
-        save_file(contiguous, temporary, metadata={HEADER: json.dumps(_placed(head, path))})
+        save_file(contiguous, temporary, metadata={HEADER: placed})
 
 
 def read_tensors(path: Path | str, kind: str) -> tuple[dict[str, Any], dict]:
@@ -273,7 +284,7 @@ def read_header(path: Path | str, kind: str) -> dict:
     """
     path = Path(path)
     if path.is_dir():
-        return read_manifest(path)[HEADER]
+        return read_manifest(path, kind)[HEADER]
     if path.suffix == ".parquet":
         return read_table(path, kind)[1]
     if path.suffix == ".safetensors":
@@ -330,25 +341,25 @@ def write_manifest(folder: Path | str, head: Mapping, matrices: list[dict]) -> N
     write_json(folder / "manifest.json", {"files": files, "matrices": matrices}, head)
 
 
-def read_manifest(folder: Path | str) -> dict:
+def read_manifest(folder: Path | str, kind: str = "model") -> dict:
     """Reads the manifest of a checkpoint folder."""
-    return read_json(Path(folder) / "manifest.json", "model")
+    return read_json(Path(folder) / "manifest.json", kind)
 
 
-def checked(folder: Path | str) -> Path:
+def checked(folder: Path | str, kind: str = "model") -> Path:
     """Returns a checkpoint folder whose files are those that its manifest names.
 
     Raises:
         ArtifactError: if a file is missing or has changed.
     """
     folder = Path(folder)
-    for name, expected in read_manifest(folder)["files"].items():
+    for name, expected in read_manifest(folder, kind)["files"].items():
         file = folder / name
         if not file.is_file() or file_hash(file) != expected:
             raise ArtifactError(
                 message(
                     f"{file} is {'changed' if file.is_file() else 'missing'}",
-                    "the file that prepare_model wrote",
+                    "the file that its rule wrote",
                     f"Delete {folder} and run the same command again.",
                 )
             )

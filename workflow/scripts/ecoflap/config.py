@@ -40,7 +40,7 @@ Validator = jsonschema.validators.extend(
     ),
 )
 ID = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
-STAGES = ("calibrations", "scores", "allocations", "evaluations", "tables", "figures")
+STAGES = ("calibrations", "scores", "allocations", "evaluations", "exports", "tables", "figures")
 OTHER_TARGETS = ("all", "preflight", "download", "verify")
 RESERVED = {"variants": (DENSE,), "experiments": (*OTHER_TARGETS, *STAGES)}
 

@@ -29,6 +29,10 @@ class PruningError(EcoflapError):
     """The numbers met on the way do not allow the step that was asked for."""
 
 
+class DeployError(EcoflapError):
+    """A model or a device that cannot do what a deployment asks of it."""
+
+
 def message(seen: str, allowed: str, remedy: str) -> str:
     """Joins the three parts of an error message.
 

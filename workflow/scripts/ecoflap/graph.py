@@ -34,10 +34,11 @@ def edges(heads: Mapping[str, Mapping], config: Mapping) -> set[tuple[str, str]]
 def _drawn(config: Mapping) -> Iterator[tuple[str, str]]:
     for name in config["run"]:
         kind = config["experiments"][name]["kind"]
-        if kind == "table":
+        table = kind in targets.TABLES
+        if table:
             yield "evaluate_model", "make_table"
             yield "prune_model", "make_table"
-        for path in targets.figure_inputs(config, name) if kind != "table" else ():
+        for path in targets.figure_inputs(config, name) if not table else ():
             yield verification.recognised(path)[1], "plot_figure"
 
 
@@ -72,7 +73,7 @@ def draw(heads: Mapping[str, Mapping], config: Mapping) -> str:
         columns[level].append(rule)
     jobs = Counter(head["rule"] for head in heads.values())
     for name in config["run"]:
-        table = config["experiments"][name]["kind"] == "table"
+        table = config["experiments"][name]["kind"] in targets.TABLES
         jobs["make_table" if table else "plot_figure"] += 1
     tallest = max(len(rules) for rules in columns.values())
     places = {

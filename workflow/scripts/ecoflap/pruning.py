@@ -4,12 +4,12 @@ import logging
 import time
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from tqdm import tqdm
 
-from ecoflap import artifacts, criteria
+from ecoflap import artifacts, criteria, models
 from ecoflap.criteria.selection import UNSTRUCTURED, Selection
 from ecoflap.errors import ArtifactError, PruningError, message
 from ecoflap.models.base import Matrix, Model
@@ -230,6 +230,33 @@ def save_changes(
         changes = {f"{name}.mask": packed for name, packed in model.masks.items()}
     changes |= {STATE + name: tensor.detach().cpu() for name, tensor in (further or {}).items()}
     artifacts.write_tensors(path, changes, head)
+
+
+def load_changed(
+    folder: str | Path,
+    changes: str | Path | None,
+    *,
+    device: str,
+    donor: str | Path | None = None,
+    **loading: Any,
+) -> Model:
+    """Loads a dense checkpoint whose files are checked, and applies what pruning changed.
+
+    Args:
+        folder: The dense checkpoint with its manifest.
+        changes: What `save_changes` stored; None for the dense model.
+        device: As in `ecoflap.load`, like all in ``loading``.
+        donor: The checkpoint that was pruned, if it is another one: its vision tower counts.
+        loading: Further arguments of `ecoflap.load`.
+
+    Raises:
+        ArtifactError: if a file has changed, or the changes belong to another checkpoint.
+    """
+    model = models.load(artifacts.checked(folder), device=device, **loading)
+    if changes:
+        dense = artifacts.file_hash(donor or folder)
+        apply_changes(model, changes, dense, towers=["vision"] if donor else None)
+    return model
 
 
 def apply_changes(

@@ -9,16 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from ecoflap import artifacts, graph, targets, verification
-
-COST = ("seconds", "peak_memory_mb", "device")
-# Whole jobs, measured by Snakemake: of rules whose artifacts do not tell what they cost.
-BENCHMARKS = {
-    "prepare_model": "results/benchmarks/prepare_model/{model}.tsv",
-    "check_dataset": "results/benchmarks/check_dataset/{dataset}/{split}/{view}.tsv",
-    "allocate_sparsity": "results/benchmarks/allocate_sparsity/"
-    "{model}/{variant}/seed{seed}/{sparsity}.tsv",
-}
+from ecoflap import costs, graph, targets
 
 
 def page(config: Mapping, template: Path) -> str:
@@ -48,28 +39,13 @@ def read_heads(paths: Iterable[str]) -> dict[str, dict]:
     """Reads headers, with what a job cost where the artifact or Snakemake's benchmark says so.
 
     Returns:
-        By path: the header, and ``cost`` (seconds, peak_memory_mb, device) or None.
+        By path: the header, and ``cost`` as `costs.read` returns it.
     """
     heads = {}
     for path in paths:
-        kind, rule, names = verification.recognised(path)
-        content = head = artifacts.read_header(path, kind)
-        cost = None
-        if path.endswith(".json"):
-            content = artifacts.read_json(path, kind)
-        if "seconds" in content:
-            cost = {key: content[key] for key in COST}
-        elif rule in BENCHMARKS:
-            cost = _benchmark(BENCHMARKS[rule].format(**names))
+        head, cost = costs.read(path)
         heads[path] = {**head, "cost": cost}
     return heads
-
-
-def _benchmark(path: str) -> dict | None:
-    if not Path(path).is_file():
-        return None
-    row = pd.read_csv(path, sep="\t").iloc[-1]
-    return dict(zip(COST, (float(row["s"]), float(row["max_rss"]), "cpu"), strict=True))
 
 
 def stages(heads: Mapping[str, Mapping]) -> pd.DataFrame:
@@ -84,14 +60,14 @@ def stages(heads: Mapping[str, Mapping]) -> pd.DataFrame:
     """
     rows = []
     for rule in dict.fromkeys(head["rule"] for head in heads.values()):
-        costs = [head["cost"] for head in heads.values() if head["rule"] == rule]
-        known = [cost for cost in costs if cost]
+        listed = [head["cost"] for head in heads.values() if head["rule"] == rule]
+        known = [cost for cost in listed if cost]
         seconds = [cost["seconds"] for cost in known]
         on_gpu = sum(c["seconds"] for c in known if c["device"].startswith("cuda"))
         rows.append(
             {
                 "rule": rule,
-                "jobs": len(costs),
+                "jobs": len(listed),
                 "seconds": f"{math.fsum(seconds):.1f}" if known else "",
                 "longest": f"{max(seconds):.1f}" if known else "",
                 "memory": f"{max(c['peak_memory_mb'] for c in known):.0f}" if known else "",
@@ -119,7 +95,7 @@ def _experiment(config: Mapping, name: str) -> dict[str, Any]:
     entry = config["experiments"][name]
     files = list(targets.outputs(config, name))
     shown = {"name": name, "title": entry["title"], "files": files, "table": "", "figure": ""}
-    if entry["kind"] == "table":
+    if entry["kind"] in targets.TABLES:
         shown["table"] = _html(Path(f"results/tables/{name}.md").read_text(encoding="utf-8"))
     else:
         shown["figure"] = _image("svg+xml", Path(f"results/figures/{name}.svg").read_bytes())

@@ -15,11 +15,11 @@ import resource
 import sys
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 
-from ecoflap import interpreters
+from ecoflap import energy, interpreters
 from ecoflap.errors import ConfigError, EcoflapError, message
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
@@ -165,12 +165,13 @@ def versions(libraries: Iterable[str] = LIBRARIES) -> dict[str, str]:
 
 
 class Cost:
-    """Measures wall time and peak memory of a ``with`` block.
+    """Measures wall time, peak memory and energy of a ``with`` block.
 
     Attributes:
         seconds: Wall time, filled on exit.
         peak_memory_mb: Peak of the device's allocator in MiB; on a CPU the memory held at the
             start plus the growth of the resident set.
+        joules: Energy that the GPU used meanwhile; None where nothing tells it.
     """
 
     def __init__(self, device: str = "cpu", held_mb: float = 0.0):
@@ -184,6 +185,7 @@ class Cost:
         self.held_mb = held_mb
         self.seconds = 0.0
         self.peak_memory_mb = 0.0
+        self.joules: float | None = None
 
     def __enter__(self) -> "Cost":
         """Starts the clock."""
@@ -193,12 +195,15 @@ class Cost:
             torch.cuda.reset_peak_memory_stats(self.device)
         self._resident = resident_mb()
         _reset_peak()
+        self._joules = energy.joules(self.device)
         self._start = time.perf_counter()
         return self
 
     def __exit__(self, *_: object) -> None:
         """Stops the clock and reads the peak."""
         self.seconds = time.perf_counter() - self._start
+        if self._joules is not None:
+            self.joules = energy.joules(self.device) - self._joules
         if self.device.startswith("cuda"):
             import torch
 
@@ -206,13 +211,34 @@ class Cost:
         else:
             self.peak_memory_mb = self.held_mb + max(0.0, peak_mb() - self._resident)
 
-    def as_dict(self) -> dict[str, float]:
-        """Returns the two numbers for an artifact."""
+    def as_dict(self) -> dict[str, float | str]:
+        """Returns the numbers for an artifact; ``joules`` only where they are known."""
+        used = {} if self.joules is None else {"joules": round(self.joules, 1)}
         return {
             "seconds": round(self.seconds, 3),
             "peak_memory_mb": round(self.peak_memory_mb, 1),
             "device": self.device,
+            **used,
         }
+
+
+def total_cost(parts: Sequence[Mapping]) -> dict[str, float | str]:
+    """Adds up what jobs cost that were one job in several parts.
+
+    Args:
+        parts: At least one `Cost.as_dict`; further keys are left out.
+
+    Returns:
+        The same keys: sums, the largest peak; ``joules`` if all parts know them.
+    """
+    found = {
+        "seconds": sum(part["seconds"] for part in parts),
+        "peak_memory_mb": max(part["peak_memory_mb"] for part in parts),
+        "device": parts[0]["device"],
+    }
+    if all("joules" in part for part in parts):
+        found["joules"] = sum(part["joules"] for part in parts)
+    return found
 
 
 def _status_mb(key: str) -> float | None:

@@ -90,6 +90,29 @@ def evaluate_model(config: Mapping, *, model: str, suite: str, **_: str) -> dict
     }
 
 
+def export_checkpoint(
+    config: Mapping, *, model: str, variant: str, sparsity: str, **_: str
+) -> dict:
+    """Returns how to load the model, and what its card says of where it comes from."""
+    entry, method = config["models"][model], config["variants"][variant]
+    pruned = entry.get("vision_from", model)
+    told = {
+        "model": _some(entry, "label", "source", "licence"),
+        "variant": method,
+        "sparsity": sparsity,
+    }
+    if "score" in method:
+        told["score"] = config["scores"][method["score"]]
+    if "score" in method or targets.needs_samples(method):
+        told["calibration"] = _calibration(config, targets.calibration_of(config, pruned, variant))
+    return {"card": told, "loading": _some(entry, "dtype", "blocks")}
+
+
+def compact_checkpoint(config: Mapping, **_: str) -> dict:
+    """Returns nothing: what is packed is all in the export."""
+    return {}
+
+
 def loss_landscape(config: Mapping, *, landscape: str, **_: str) -> dict:
     """Returns the grid and what its loss is computed on."""
     entry = config["experiments"][landscape]
@@ -114,6 +137,8 @@ RULES: dict[str, Callable[..., dict]] = {
         choose_max_sparsity,
         prune_model,
         evaluate_model,
+        export_checkpoint,
+        compact_checkpoint,
         loss_landscape,
     )
 }

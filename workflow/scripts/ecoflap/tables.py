@@ -11,9 +11,24 @@ from ecoflap.targets import DENSE
 COSTS = {
     "achieved_sparsity": ("Removed", 100),
     "whole_model_sparsity": ("of all", 100),
+    "calibration_seconds": ("Calibration (s)", 1),
+    "scoring_seconds": ("Scoring (s)", 1),
+    "choosing_seconds": ("Choosing p_max (s)", 1),
+    "allocation_seconds": ("Allocation (s)", 1),
+    "pruning_seconds": ("Pruning (s)", 1),
+    "evaluation_seconds": ("Evaluation (s)", 1),
     "seconds": ("Seconds", 1),
+    "gpu_hours": ("GPU-hours", 1),
     "peak_memory_mb": ("Memory (MiB)", 1),
+    "joules": ("Energy (kJ)", 1 / 1000),
 }
+COST_NOTE = (
+    "Mean over the calibration seeds. Of the computing itself, without starting Python and loading "
+    "the model; allocation: the whole job. Seconds and memory: scoring, choosing p_max and pruning "
+    "together, as in the published cost. Calibration samples and scores are made once for all that "
+    "use them. GPU-hours and energy: all stages of a row; energy is that of the whole GPU, where "
+    "its driver tells it."
+)
 ROW = ["model", "method", "sparsity"]
 NOT_RUN = "not run"
 LATEX = str.maketrans(
@@ -23,13 +38,13 @@ LATEX = str.maketrans(
 
 
 def tidy(
-    summary: pd.DataFrame, costs: pd.DataFrame, published: list[dict], settings: Mapping
+    summary: pd.DataFrame | None, costs: pd.DataFrame, published: list[dict], settings: Mapping
 ) -> pd.DataFrame:
     """Makes the long form that the CSV holds.
 
     Args:
-        summary: What `collect.over_seeds` returned.
-        costs: What `collect.costs` returned.
+        summary: What `collect.over_seeds` returned; None for a table of costs alone.
+        costs: What `collect.costs` or `ecoflap.costs.by_stage` returned.
         published: What `ecoflap.published.cells` returned.
         settings: The experiment, with labels and the tasks that each model takes.
 
@@ -39,9 +54,9 @@ def tidy(
         the experiment says which published number it is. A published method or column that is
         one of ours has our name.
     """
-    frame = pd.concat(
-        [_metrics(summary, settings), _costs(costs, settings)], ignore_index=True
-    ).assign(source="measured", published=float("nan"))
+    parts = [] if summary is None else [_metrics(summary, settings)]
+    frame = pd.concat([*parts, _costs(costs, settings)], ignore_index=True)
+    frame = frame.assign(source="measured", published=float("nan"))
     if published:
         others = _published(published, settings)
         if "published_rows" in settings:
@@ -49,7 +64,7 @@ def tidy(
         frame = pd.concat([frame, others], ignore_index=True)
     frame["difference"] = frame["value"] - frame["published"]
     order = ["source", *ROW, "column", "value", "standard_error", "seeds", "error_over"]
-    return frame[[*order, "published", "difference"]]
+    return frame.reindex(columns=[*order, "published", "difference"])
 
 
 def _metrics(summary: pd.DataFrame, settings: Mapping) -> pd.DataFrame:
@@ -92,6 +107,7 @@ def _costs(costs: pd.DataFrame, settings: Mapping) -> pd.DataFrame:
     parts = [
         named[ROW].assign(column=label, value=factor * named[name])
         for name, (label, factor) in COSTS.items()
+        if name in named
     ]
     frame = pd.concat(parts, ignore_index=True)
     return frame.groupby([*ROW, "column"], sort=False, as_index=False)["value"].mean()
@@ -197,6 +213,8 @@ def published_alone(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _digits(value: float, column: str) -> int:
+    if column == COSTS["gpu_hours"][0]:
+        return 3
     if abs(value) < 1:
         return 2
     return 2 if column.endswith(METRIC_LABELS["perplexity"]) and abs(value) < 100 else 1
@@ -220,6 +238,8 @@ def _compared(row) -> str:
 def note(frame: pd.DataFrame) -> str:
     """Says what the numbers and their errors are."""
     measured = frame[frame["source"] == "measured"]
+    if measured["seeds"].isna().all():
+        return COST_NOTE
     seeds = int(measured["seeds"].max())
     over = (
         f"Mean ± standard error over up to {seeds} calibration seeds, as the CSV says for each "

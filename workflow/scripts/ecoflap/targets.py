@@ -9,7 +9,8 @@ from ecoflap.registry import FAMILIES, FROM_HUB, IMPORTED, WHOLE_MODEL
 DENSE = "dense"
 DENSE_SPARSITY = "0.0"
 FIGURES = ("tradeoff", "ablation", "sparsity-per-block", "score-scatter", "loss-landscape")
-EVALUATED = ("table", "tradeoff", "ablation")  # what is made of pruned models; the others are not
+TABLES = ("table", "cost")
+EVALUATED = (*TABLES, "tradeoff", "ablation")  # what is made of pruned models; the others are not
 
 DOWNLOAD = "results/downloads/{task}.json"
 DATASET = "results/datasets/{name}/{split}/{view}.json"
@@ -23,6 +24,8 @@ MARGINS = "results/allocations/{model}/{variant}/seed{seed}/{sparsity}.margins.j
 CHANGES = "results/pruned/{model}/{variant}/seed{seed}/{sparsity}/changes.safetensors"
 PRUNE_COST = "results/pruned/{model}/{variant}/seed{seed}/{sparsity}/cost.json"
 LAYERS = "results/pruned/{model}/{variant}/seed{seed}/{sparsity}/layers.parquet"
+EXPORT = "results/exports/{model}/{variant}/seed{seed}/{sparsity}"
+COMPACT = "results/compact/{model}/{variant}/seed{seed}/{sparsity}"
 LANDSCAPE = "results/landscapes/{landscape}.parquet"
 METRICS = "results/evaluation/{model}/{variant}/seed{seed}/{sparsity}/{suite}/metrics.json"
 
@@ -186,6 +189,25 @@ def metrics(config: Mapping, experiment: str) -> Iterator[str]:
             yield METRICS.format(**point._asdict(), suite=suite)
 
 
+def metrics_of(config: Mapping, point: Point) -> list[str]:
+    """Returns the metrics of a pruned model in the selected experiments."""
+    suites = [
+        suite
+        for name in config["run"]
+        if config["experiments"][name]["kind"] in EVALUATED and point in points(config, name)
+        for suite in suites_of(config, takes(config, name, point.model))
+    ]
+    return [METRICS.format(**point._asdict(), suite=suite) for suite in dict.fromkeys(suites)]
+
+
+def exports(config: Mapping, experiment: str, template: str = EXPORT) -> Iterator[str]:
+    """Yields the exports of the pruned models that an experiment evaluates, main seed."""
+    if config["experiments"][experiment]["kind"] in EVALUATED:
+        for point in points(config, experiment):
+            if point.seed == config["seeds"][0]:
+                yield template.format(**point._asdict())
+
+
 def models(config: Mapping, experiment: str) -> Iterator[str]:
     """Yields the names of the models that an experiment runs, those that give a tower too."""
     yield from dense_models(config, experiment)
@@ -307,7 +329,7 @@ def figure_inputs(config: Mapping, experiment: str) -> Iterator[str]:
 
 def outputs(config: Mapping, experiment: str) -> Iterator[str]:
     """Yields the files that an experiment ends in."""
-    table = config["experiments"][experiment]["kind"] == "table"
+    table = config["experiments"][experiment]["kind"] in TABLES
     folder = "results/tables" if table else "results/figures"
     for suffix in ("csv", "md", "tex") if table else ("csv", "pdf", "svg", "png"):
         yield f"{folder}/{experiment}.{suffix}"
@@ -371,5 +393,5 @@ def jobs(config: Mapping, experiment: str) -> dict[str, int]:
         ("loss_landscape", landscapes),
     ):
         counts[rule] = len(set(function(config, experiment)))
-    counts["make_table" if entry["kind"] == "table" else "plot_figure"] = 1
+    counts["make_table" if entry["kind"] in TABLES else "plot_figure"] = 1
     return {rule: count for rule, count in counts.items() if count}

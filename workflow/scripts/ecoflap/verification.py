@@ -31,7 +31,10 @@ ARTIFACTS = (
     (targets.beside(targets.METRICS, "predictions.parquet"), "predictions", "evaluate_model"),
     (targets.beside(targets.METRICS, "cost.json"), "cost", "evaluate_model"),
     (targets.LANDSCAPE, "landscape", "loss_landscape"),
+    (f"{targets.EXPORT}/manifest.json", "export", "export_checkpoint"),
+    (f"{targets.COMPACT}/manifest.json", "compact", "compact_checkpoint"),
 )
+FOLDERS = ("model", "export", "compact")  # kinds whose manifest tells the hash of each file
 DAMAGED, STALE, UNKNOWN, WHOLE = "damaged", "out of date", "not in this config", "whole"
 
 
@@ -89,8 +92,8 @@ def _look(
 ) -> Found:
     try:
         head = artifacts.read_header(path, kind)
-        if kind == "model":
-            artifacts.checked(path.parent)
+        if kind in FOLDERS:
+            artifacts.checked(path.parent, kind)
         if kind == "pruned":
             _check_sparsity(path)
     except ArtifactError as error:

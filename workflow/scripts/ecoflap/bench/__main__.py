@@ -1,4 +1,4 @@
-"""Benchmarks: `python -m ecoflap.bench cpu`, `memory` or `gpu`."""
+"""Benchmarks: `python -m ecoflap.bench cpu`, `memory`, `gpu`, `deploy` or `compact`."""
 
 import argparse
 import json
@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from ecoflap.bench import cpu, gpu, memory, report
+from ecoflap.bench import compact, cpu, deploy, gpu, memory, report
 from ecoflap.runtime import resolve_device, set_threads
 
 
@@ -20,6 +20,8 @@ def parser() -> argparse.ArgumentParser:
         "cpu": "speed against the literal algorithms, about 8 minutes on 2 cores",
         "memory": "peak memory, and pruning from disk; needs 20 GB of free space",
         "gpu": "BLIP-2 at its real size on a GPU, at most 8 minutes on an H100",
+        "deploy": "dense layers and blocks against sparse ones, about 5 minutes on 2 cores",
+        "compact": "exported models and their compact copies: bytes and load time",
         "memory-case": "one case of `memory`, in this process; prints JSON",
     }
     parsers = {name: names.add_parser(name, help=text) for name, text in helps.items()}
@@ -32,8 +34,10 @@ def parser() -> argparse.ArgumentParser:
     parsers["memory"].add_argument(
         "--scratch", type=Path, help="folder for the checkpoints; the system's temporary one if not"
     )
-    parsers["gpu"].add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
-    for name in ("gpu", "memory-case"):
+    parsers["compact"].add_argument("folders", nargs="+", type=Path, help="exported models")
+    for name in ("gpu", "deploy"):
+        parsers[name].add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    for name in ("gpu", "deploy", "memory-case"):
         parsers[name].add_argument("--small", action="store_true", help="a tiny model instead")
     parsers["memory-case"].add_argument("case", choices=memory.CASES)
     parsers["memory-case"].add_argument("--folder", type=Path, help="checkpoint of offload-disk")
@@ -55,10 +59,13 @@ def main(arguments: Sequence[str]) -> None:
         frame, notes = cpu.run(), cpu.NOTES
     elif name == "memory":
         frame, notes = memory.run(options.threads, options.scratch), memory.NOTES
+    elif name == "compact":
+        frame, notes = compact.run(options.folders), compact.NOTES
     else:
         device = resolve_device(options.device)
-        frame, notes = gpu.run(device, small=options.small)
-        name = "gpu-small" if options.small else name
+        measured = {"gpu": gpu, "deploy": deploy}[name]
+        frame, notes = measured.run(device, small=options.small)
+        name = f"{name}-small" if options.small else name
     command = " ".join(["python -m ecoflap.bench", *arguments])
     text = report.write(
         name, frame, notes=notes, command=command, folder=options.results, device=device

@@ -151,6 +151,7 @@ def load(
         raise _unreadable(path, error) from error
     _check_finite(path, model)
     loader.place(model)
+    model.source = str(path)
     return model
 
 

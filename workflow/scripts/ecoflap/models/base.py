@@ -1,5 +1,6 @@
 """What every adapter offers: blocks, prunable matrices, the loss of a batch, saving."""
 
+import importlib
 import inspect
 import logging
 from collections import Counter
@@ -69,6 +70,7 @@ class Model:
             whose indices come after those of the blocks.
         masks: Packed masks (`artifacts.pack_mask`) of the matrices pruned so far, by name.
         weights: Where the weights of blocks are while they do not run; None: on the device.
+        source: Folder or hub id that it was loaded from; None if it was not.
     """
 
     row_towers: ClassVar[tuple[str, ...]] = ("language",)
@@ -102,6 +104,7 @@ class Model:
         self.processor = processor
         self.masks: dict[str, torch.Tensor] = {}
         self.weights: Offload | None = None
+        self.source: str | None = None
         self._caches = _switch_off_caches(module)
         found = {
             name: (self.tower_of(name), modules)
@@ -273,6 +276,8 @@ class Model:
     def save(self, folder: str | Path) -> None:
         """Writes a folder that plain ``from_pretrained`` loads, processor included.
 
+        A pruned model gets a card too (``README.md``).
+
         Raises:
             ModelError: if the path is a file, or (with ``disk``) the checkpoint that is being read.
         """
@@ -285,6 +290,9 @@ class Model:
                 self.module.save_pretrained(folder)
         if self.processor is not None:
             self.processor.save_pretrained(folder)
+        if self.masks:
+            # By name: what a card says changes no number, so no rule runs again for its sake.
+            importlib.import_module("ecoflap.card").write(folder, self)
 
     @contextmanager
     def _caches_as_loaded(self) -> Iterator[None]:

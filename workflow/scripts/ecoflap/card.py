@@ -1,0 +1,225 @@
+"""The model card of a pruned model: a README.md with metadata that the hub reads."""
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ecoflap.registry import METRIC_LABELS
+
+if TYPE_CHECKING:
+    from huggingface_hub import ModelCardData
+
+    from ecoflap.models.base import Model
+
+HUB_ID = re.compile(r"[A-Za-z0-9._-]+/[A-Za-z0-9._-]+")
+# Licences that the hub knows by these names; any other is `other` with its own words.
+LICENCES = ("apache-2.0", "mit", "bsd-3-clause", "bsd-2-clause", "cc-by-4.0", "cc-by-nc-4.0")
+# What the hub calls our kinds of tasks.
+HUB_TASKS = {
+    "vqa": "visual-question-answering",
+    "captioning": "image-to-text",
+    "classification": "zero-shot-image-classification",
+    "perplexity": "text-generation",
+    "multiple-choice": "multiple-choice",
+}
+DENSE_SIZE = (
+    "The weights here are dense tensors with zeros in them: the folder is as large as the dense "
+    "model in the same number format and needs the same memory. It runs as fast as the dense "
+    "model, because plain transformers multiplies zeros like other numbers. Which runtimes do "
+    "otherwise, with versions and measurements, is told in `docs/deployment.md` of ecoflap."
+)
+TWO_FOUR = (
+    "Its 2:4 pattern is what the sparse tensor cores of NVIDIA GPUs take, from compute capability "
+    "8.0 on: `ecoflap.deploy.to_semi_structured` turns the matrices into torch's semi-structured "
+    "tensors. They are smaller; whether they are faster depends on their shapes and the batch."
+)
+COMPACT_SIZE = (
+    "The zeros need not be stored. A compact copy of this folder (`*.compact.safetensors`) has a "
+    "bit per weight and the values that are there: at sparsity 0.5 in 16 bits, 56 % of the bytes "
+    "of the pruned matrices. It is smaller on the disk and on the way there, not in memory."
+)
+UNPACK = (
+    "In a compact copy (`*.compact.safetensors`) first run `python unpack.py`, which needs torch "
+    "and safetensors alone."
+)
+
+
+@dataclass(frozen=True)
+class Result:
+    """One number of this model beside the dense model's.
+
+    Attributes:
+        task: Its name for a reader.
+        kind: Kind of task, as in the registry.
+        dataset: Name of the data set, its split and what is read of it.
+        metric: As in ``metrics.json``.
+        value: In percent, except perplexity.
+        error: Standard error; NaN if unknown.
+        dense: The dense model's value and error; None if it was not measured.
+    """
+
+    task: str
+    kind: str
+    dataset: tuple[str, str, str]
+    metric: str
+    value: float
+    error: float
+    dense: tuple[float, float] | None
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a card says.
+
+    Attributes:
+        name: Heading.
+        base: The dense model: a hub id, a folder, or a package.
+        revision: The commit of a hub id.
+        licence: Of the dense model, in the words of the configuration; None if not stated.
+        method: What was done, name to value.
+        calibration: What the samples were; empty if none were used.
+        dtype: Number format in which it was evaluated; the model's own if None.
+        results: Numbers of this model.
+    """
+
+    name: str
+    base: str | None
+    revision: str | None = None
+    licence: str | None = None
+    method: Mapping[str, str] = field(default_factory=dict)
+    calibration: str = ""
+    dtype: str | None = None
+    results: Sequence[Result] = ()
+
+
+def write(folder: str | Path, model: "Model", facts: Facts | None = None) -> None:
+    """Writes the card of a model into the folder where it was saved.
+
+    Args:
+        folder: Gets ``README.md``.
+        model: The pruned model.
+        facts: What is known of it; where it was loaded from and no more by default.
+    """
+    facts = facts or Facts(name=f"Pruned {type(model.module).__name__}", base=_name(model.source))
+    Path(folder, "README.md").write_text(text(facts, model), encoding="utf-8")
+
+
+def _name(source: str | None) -> str | None:
+    """Returns a hub id, or the name of a folder, whose place is nobody else's concern."""
+    return Path(source).resolve().name if source and Path(source).exists() else source
+
+
+def text(facts: Facts, model: "Model") -> str:
+    """Returns the card of a model."""
+    from huggingface_hub import ModelCard
+
+    parts = [
+        f"# {facts.name}",
+        _intro(facts),
+        "## Sparsity",
+        _sparsity(model),
+        "Zeros in the prunable matrices of each tower, and in all weights of the model.",
+    ]
+    if facts.method or facts.calibration:
+        rows = [f"- {name}: {value}" for name, value in facts.method.items()]
+        rows += [f"- calibration: {facts.calibration}"] if facts.calibration else []
+        parts += ["## Method", "\n".join(rows)]
+    if facts.results:
+        parts += ["## Results", _results(facts.results)]
+    parts += ["## How to load it", _loading(facts, model), UNPACK]
+    parts += ["## What is smaller and faster, and what is not", DENSE_SIZE]
+    parts += [TWO_FOUR] if facts.method.get("pattern") == "2:4" else []
+    parts += [COMPACT_SIZE]
+    body = "\n\n".join(parts)
+    return str(ModelCard(f"---\n{_metadata(facts, model).to_yaml()}\n---\n\n{body}\n"))
+
+
+def _intro(facts: Facts) -> str:
+    revision = f" (revision `{facts.revision}`)" if facts.revision else ""
+    base = f"`{facts.base}`{revision}" if facts.base else "a model built in Python"
+    return (
+        f"{base}, pruned with ecoflap, a pipeline around *ECoFLaP: Efficient Coarse-to-Fine "
+        "Layer-Wise Pruning for Vision-Language Models* (Sung, Yoon, Bansal, ICLR 2024). "
+        f"Licence of the dense model: {facts.licence or 'not stated'}."
+    )
+
+
+def _sparsity(model: "Model") -> str:
+    """Counts zeros, block by block, so that weights that wait elsewhere are counted too."""
+    zeros: dict[str, int] = {}
+    sizes: dict[str, int] = {}
+    for matrix in model.resident_matrices():
+        gone = matrix.n_weights - int(matrix.module.weight.count_nonzero())
+        zeros[matrix.tower] = zeros.get(matrix.tower, 0) + gone
+        sizes[matrix.tower] = sizes.get(matrix.tower, 0) + matrix.n_weights
+    rows = [(tower, zeros[tower], sizes[tower]) for tower in zeros]
+    gone = sum(zeros.values())
+    rows.append(("all prunable", gone, sum(sizes.values())))
+    rows.append(("whole model", gone, sum(p.numel() for p in model.module.parameters())))
+    lines = [f"| {name} | {n:,} | {size:,} | {n / size:.1%} |" for name, n, size in rows]
+    return "\n".join(["| Part | Zeros | Weights | Sparsity |", "| --- | --- | --- | --- |", *lines])
+
+
+def _results(results: Sequence[Result]) -> str:
+    lines = ["| Task | Metric | Dense | This model |", "| --- | --- | --- | --- |"]
+    for result in results:
+        dense = _number(*result.dense) if result.dense else ""
+        measured = _number(result.value, result.error)
+        lines.append(f"| {result.task} | {METRIC_LABELS[result.metric]} | {dense} | {measured} |")
+    note = "± standard error over the test items. Percent (CIDEr x 100), except perplexity."
+    return "\n".join([*lines, "", note])
+
+
+def _number(value: float, error: float) -> str:
+    return f"{value:.1f}" + ("" if math.isnan(error) else f" ± {error:.1f}")
+
+
+def _loading(facts: Facts, model: "Model") -> str:
+    """Returns lines that load the model as it was evaluated, in the folder that holds it."""
+    kind = type(model.module).__name__
+    if not type(model.module).__module__.startswith("transformers."):
+        return f"`ecoflap.load(folder)`, or {kind} of the library that it comes from."
+    lines = [f"from transformers import {kind}", "", 'folder = "."  # or its id on the hub']
+    dtype = facts.dtype or str(next(model.module.parameters()).dtype).removeprefix("torch.")
+    lines.append(f'model = {kind}.from_pretrained(folder, dtype="{dtype}")')
+    if model.processor is not None:
+        auto = "AutoProcessor" if hasattr(model.processor, "tokenizer") else "AutoTokenizer"
+        lines[0] = f"from transformers import {', '.join(sorted([auto, kind]))}"
+        lines.append(f"processor = {auto}.from_pretrained(folder)")
+    return "\n".join(["```python", *lines, "```"])
+
+
+def _metadata(facts: Facts, model: "Model") -> "ModelCardData":
+    from huggingface_hub import EvalResult, ModelCardData
+
+    licence = (facts.licence or "").lower()
+    known = licence in LICENCES
+    other = {"license_name": re.sub(r"[^a-z0-9.]+", "-", licence).strip("-")}
+    named = {} if not licence else {"license": licence} if known else {"license": "other", **other}
+    on_hub = facts.base and HUB_ID.fullmatch(facts.base) and not Path(facts.base).exists()
+    library = type(model.module).__module__.partition(".")[0]
+    results = [
+        EvalResult(
+            task_type=HUB_TASKS.get(result.kind, "other"),
+            task_name=result.task,
+            dataset_type=result.dataset[0],
+            dataset_name=result.dataset[0],
+            dataset_split=result.dataset[1],
+            dataset_config=result.dataset[2],
+            metric_type=result.metric,
+            metric_name=f"{result.task} {METRIC_LABELS[result.metric]}",
+            metric_value=round(result.value, 3),
+        )
+        for result in facts.results
+    ]
+    return ModelCardData(
+        **named,
+        base_model=facts.base if on_hub else None,
+        library_name=library,
+        tags=["pruning", "sparse", "ecoflap"],
+        model_name=facts.name if results else None,
+        eval_results=results or None,
+    )

@@ -1,0 +1,81 @@
+"""Turns the compact files of this folder into the weights that `from_pretrained` loads.
+
+    python unpack.py            writes the dense files beside the compact ones
+    python unpack.py FOLDER     writes them there
+
+`load` returns the tensors of one file without writing any. A compact file is a safetensors file: of
+each weight with zeros it holds the values that are there, and under `<name>:mask` a bit per weight,
+1 where a value is. This needs torch and safetensors alone.
+"""
+
+import hashlib
+import json
+import math
+import sys
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+SUFFIX = ".compact.safetensors"
+MASK = ":mask"
+SEAL = b"ecoflap-sha256:"  # before the digest of the file, which counts as zeros in it
+
+
+def read(path: str | Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    """Returns the dense tensors of a compact file, and the metadata of the file it was made from.
+
+    Raises:
+        ValueError: if it is not the whole file that was written.
+    """
+    content = Path(path).read_bytes()
+    start = content.find(SEAL) + len(SEAL)
+    digest = hashlib.sha256(content[:start] + b"0" * 64 + content[start + 64 :]).hexdigest()
+    if SEAL not in content or content[start : start + 64] != digest.encode():
+        raise ValueError(f"{path} is not whole. Allowed: the file as written. Copy it again.")
+    del content
+    with safe_open(path, framework="pt") as file:
+        facts = json.loads(file.metadata()["ecoflap"])
+        stored = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, no dict
+    for name, shape in facts["shapes"].items():
+        bytes_ = stored.pop(name + MASK)
+        bits = bytes_[:, None].bitwise_right_shift(torch.arange(7, -1, -1, dtype=torch.uint8)) & 1
+        kept = bits.flatten()[: math.prod(shape)].bool()
+        dense = torch.zeros(kept.shape, dtype=stored[name].dtype)
+        stored[name] = dense.masked_scatter_(kept, stored[name]).reshape(shape)
+    return stored, facts["metadata"]
+
+
+def load(path: str | Path) -> dict[str, torch.Tensor]:
+    """Returns the dense tensors of a compact file by name."""
+    return read(path)[0]
+
+
+def unpack(source: str | Path, target: str | Path) -> list[Path]:
+    """Writes the dense file of each compact file in a folder, and returns their paths.
+
+    Raises:
+        ValueError: if a dense file is there already; none is written then.
+    """
+    files = sorted(Path(source).glob("*" + SUFFIX))
+    dense = [Path(target, file.name.replace(SUFFIX, ".safetensors")) for file in files]
+    for path in dense:
+        if path.exists():
+            raise ValueError(f"{path} is there. Allowed: a folder without it. Name another one.")
+    Path(target).mkdir(parents=True, exist_ok=True)
+    for file, path in zip(files, dense, strict=True):
+        tensors, metadata = read(file)
+        temporary = path.with_name(path.name + ".tmp")
+        save_file(tensors, temporary, metadata=metadata)
+        temporary.replace(path)
+    return dense
+
+
+if __name__ == "__main__":
+    here = Path(__file__).parent
+    try:
+        for written in unpack(here, *sys.argv[1:2] or [here]):
+            sys.stdout.write(f"{written}\n")
+    except ValueError as problem:
+        sys.exit(str(problem))

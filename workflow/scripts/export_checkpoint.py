@@ -1,0 +1,38 @@
+"""Writes a pruned model as a folder that plain `from_pretrained` loads.
+
+Output: the checkpoint with zeros where weights went, processor, model card (README.md) and
+manifest.json (hash of every file).
+"""
+
+from pathlib import Path
+
+from ecoflap import artifacts, card, export, pruning, runtime, scores
+
+log = runtime.start_job(snakemake.log[0], snakemake.threads, snakemake.params.python)
+files, config, seed = snakemake.input, snakemake.params.config, int(snakemake.wildcards.seed)
+folder = Path(snakemake.output.folder)
+
+model = pruning.load_changed(
+    files.model, files.changes, device="cpu", donor=files.get("donor"), **config["loading"]
+)
+export.shorten(model, files.model)
+numbers = export.results(files.metrics, files.dense_metrics, snakemake.params.tasks)
+told = export.facts(
+    config["card"],
+    numbers,
+    dtype=config["loading"]["dtype"],
+    seed=seed,
+    manifest=files.get("manifest"),
+)
+head = artifacts.header(
+    "export",
+    rule=snakemake.rule,
+    code=snakemake.params.code,
+    config=config,
+    seed=seed,
+    inputs=artifacts.input_hashes(files),
+)
+model.save(folder)
+card.write(folder, model, told)
+artifacts.write_manifest(folder, head, scores.matrix_table(model).to_dict("records"))
+log.info("%s: %.1f MiB", folder, sum(f.stat().st_size for f in folder.iterdir()) / 2**20)
