@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 from configs import SCHEMAS, merged
-from conftest import SMALL
 from ecoflap import artifacts, pruning, verification
 from ecoflap import config as configuration
+from projects import SMALL
 from safetensors.torch import load_file, save_file
 
 POINT = "demo-clip/wanda/seed0/0.5"

@@ -18,8 +18,8 @@ rule export_checkpoint:
         environment
     threads: 1
     resources:
-        mem_mb=8000,
-        runtime=60,
+        mem_mb=growing(8000),
+        runtime=growing(60),
     params:
         config=read_by("export_checkpoint"),
         tasks=export_tasks,
@@ -46,8 +46,8 @@ rule compact_checkpoint:
         "../../envs/pipeline.yaml"
     threads: 1
     resources:
-        mem_mb=8000,
-        runtime=60,
+        mem_mb=growing(8000),
+        runtime=growing(60),
     params:
         config=read_by("compact_checkpoint"),
         code=code("compact_checkpoint.py"),
