@@ -20,7 +20,7 @@ def parser() -> argparse.ArgumentParser:
         "cpu": "speed against the literal algorithms, about 8 minutes on 2 cores",
         "memory": "peak memory, and pruning from disk; needs 20 GB of free space",
         "gpu": "BLIP-2 at its real size on a GPU, at most 8 minutes on an H100",
-        "deploy": "dense layers and blocks against sparse ones, about 5 minutes on 2 cores",
+        "deploy": "dense layers and blocks against sparse ones, 5 to 10 minutes on 2 cores",
         "compact": "exported models and their compact copies: bytes and load time",
         "memory-case": "one case of `memory`, in this process; prints JSON",
     }
