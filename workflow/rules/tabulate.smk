@@ -4,6 +4,7 @@ rule make_table:
         costs=table_costs,
         score_costs=table_score_costs,
         margins=table_margins,
+        finetune_costs=table_finetune_costs,
         published=table_published,
     output:
         csv=report(

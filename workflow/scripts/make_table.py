@@ -9,7 +9,10 @@ log = runtime.start_job(snakemake.log[0])
 settings, files = snakemake.params.settings, snakemake.input
 
 summary = collect.over_seeds(collect.metrics(files.metrics))
-costs = collect.costs(files.costs, files.score_costs, files.margins, settings["scores"])
+costs = collect.costs(
+    files.costs, files.score_costs, files.margins, files.finetune_costs, settings["scores"]
+)
+costs = costs[costs["variant"].isin(settings["variants"])]
 where = settings.get("published_where")
 rows = published.read(files.published, where) if files.get("published") else []
 frame = tables.tidy(summary, costs, published.cells(rows), settings)

@@ -82,6 +82,17 @@ def prune_model(config: Mapping, *, model: str, variant: str, sparsity: str, **_
     }
 
 
+def finetune_model(config: Mapping, *, model: str, variant: str, **_: str) -> dict:
+    """Returns how to train, on what, and the samples per forward; weights are float32."""
+    entry = config["finetuning"][targets.finetuning_of(config, model, variant)]
+    data = [{**part, "dataset": targets.located(config, part["dataset"])} for part in entry["data"]]
+    return {
+        "finetuning": {**entry, "data": data},
+        "loading": _some(config["models"][model], "blocks"),
+        "batch_size": config["models"][model]["batch_size"],
+    }
+
+
 def evaluate_model(config: Mapping, *, model: str, suite: str, **_: str) -> dict:
     """Returns the tasks of a suite and how to load the model."""
     return {
@@ -113,6 +124,7 @@ RULES: dict[str, Callable[..., dict]] = {
         allocate_sparsity,
         choose_max_sparsity,
         prune_model,
+        finetune_model,
         evaluate_model,
         loss_landscape,
     )

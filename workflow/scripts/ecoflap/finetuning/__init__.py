@@ -54,7 +54,8 @@ def finetune(
         seed: Decides the data, their order and the start of the updates.
         teacher: The dense model, for ``distillation``.
         batch_size: Samples per forward; a step of more of them adds up gradients.
-        checkpoint: File that a killed run goes on from; written ten times, deleted at the end.
+        checkpoint: File that a killed run goes on from; written ten times. Whoever has stored the
+            result deletes it.
         head: Header of what is being made; a checkpoint with another one is refused.
 
     Returns:
@@ -84,6 +85,15 @@ def learning_rate(step: int, steps: int, *, peak: float, warmup: int) -> float:
     if step < warmup:
         return peak * (step + 1) / (warmup + 1)
     return peak * 0.5 * (1 + math.cos(math.pi * (step - warmup) / (steps - warmup)))
+
+
+def trained_beside_matrices(model: "Model", settings: Mapping) -> dict[str, torch.Tensor]:
+    """Returns what `finetune` trained besides the prunable matrices, by its name in the model."""
+    if settings["method"] == "sparselora":
+        return {}
+    matrices = {f"{matrix.name}.weight" for matrix in model.matrices()}
+    named = model.module.named_parameters()
+    return {name: parameter for name, parameter in named if name not in matrices}
 
 
 class _Run:

@@ -15,7 +15,7 @@ AUTOCAST = {"float32": None, "bfloat16": torch.bfloat16}
 
 
 class Objective(nn.Module):
-    """Computes a loss as a module of its own, which accelerate can wrap whatever the adapter calls."""
+    """The loss as a module of its own, which accelerate can wrap whatever the adapter calls."""
 
     def __init__(
         self,
