@@ -13,6 +13,7 @@ from accelerate import Accelerator, DistributedDataParallelKwargs
 from torch.utils.data import DataLoader, Subset
 from tqdm import tqdm
 
+from ecoflap import artifacts
 from ecoflap.errors import ConfigError, ModelError, PruningError, message
 from ecoflap.finetuning import checkpoints, data, lora, masks
 from ecoflap.finetuning.objective import Objective
@@ -56,7 +57,8 @@ def finetune(
         batch_size: Samples per forward; a step of more of them adds up gradients.
         checkpoint: File that a killed run goes on from; written ten times. Whoever has stored the
             result deletes it.
-        head: Header of what is being made; a checkpoint with another one is refused.
+        head: Header of what is being made; a checkpoint with another one, or of a run with other
+            settings or another seed, is refused.
 
     Returns:
         A row per step: step (from 1), loss, learning_rate, held_out_loss (NaN between the stops).
@@ -73,7 +75,8 @@ def finetune(
     gone = masks.removed(model)
     with _as_found(model):
         run = _Run(model, settings, gone, seed=seed, teacher=teacher, batch_size=batch_size)
-        curve = run.go(Path(checkpoint) if checkpoint else None, head)
+        state = {"schema_version": artifacts.SCHEMA_VERSION, **head, "settings": dict(settings)}
+        curve = run.go(Path(checkpoint) if checkpoint else None, {**state, "seed": seed})
     masks.check(model, gone)
     table = pd.DataFrame(curve.numpy(), columns=COLUMNS)
     table.insert(0, "step", range(1, len(table) + 1))
