@@ -10,7 +10,7 @@ settings, files = snakemake.params.settings, snakemake.input
 
 summary = collect.over_seeds(collect.metrics(files.metrics))
 costs = collect.costs(
-    files.costs, files.score_costs, files.margins, files.finetune_costs, settings["scores"]
+    files.costs, files.score_costs, files.margins, settings["scores"], files.finetune_costs
 )
 costs = costs[costs["variant"].isin(settings["variants"])]
 where = settings.get("published_where")

@@ -112,7 +112,7 @@ def _label_problems(place: str, config: Mapping, name: str, experiment: Mapping)
             entry = config["variants"][variant]
             if "from" in entry or not needs_plan(entry):
                 yield message(
-                    f"{place}: variant '{variant}' has no allocation of its own to draw",
+                    f"{place}: variant '{variant}' has no allocation to draw",
                     "pruned variants with an allocation",
                     "Remove it from this figure.",
                 )

@@ -59,8 +59,8 @@ def costs(
     prune_files: Iterable[str],
     score_files: Iterable[str],
     margin_files: Iterable[str],
-    finetune_files: Iterable[str],
     scores: Mapping[str, Mapping[str, tuple[str, str]]],
+    finetune_files: Iterable[str] = (),
 ) -> pd.DataFrame:
     """Adds up what a method costs: score, choice of p_max, pruning pass, and fine-tuning.
 
@@ -68,8 +68,8 @@ def costs(
         prune_files: Cost files of prune_model.
         score_files: Cost files of compute_scores.
         margin_files: Files of choose_max_sparsity.
+        scores: By model and pruned variant, the calibration set and the score that were used.
         finetune_files: Cost files of finetune_model.
-        scores: By model and variant, the calibration set and the score that were used.
 
     Returns:
         Per model, variant and sparsity, averaged over seeds: seconds, peak_memory_mb,
