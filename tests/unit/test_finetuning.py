@@ -2,10 +2,14 @@
 
 import copy
 import math
+import os
+import subprocess
+import sys
 
 import pytest
 import tiny
 import torch
+from configs import ROOT
 from ecoflap import artifacts, baselines, finetuning
 from ecoflap.errors import ArtifactError, ConfigError, DataError, ModelError, PruningError
 from ecoflap.finetuning import checkpoints, data, lora, masks
@@ -307,3 +311,40 @@ def test_bfloat16_computes_in_bfloat16_and_keeps_float32_weights():
     finetuning.finetune(model, {**FULL, "precision": "bfloat16"})
     assert torch.bfloat16 in kinds
     assert {p.dtype for p in model.module.parameters()} == {torch.float32}
+
+
+SHARED = """
+import os, sys
+import torch
+torch.set_num_threads(1)
+import test_finetuning as here
+from ecoflap import artifacts, finetuning
+here.data.draw = lambda *_: (here.items(6), here.items(2, seed=1))
+model = here.pruned()
+curve = finetuning.finetune(model, here.FULL, batch_size=1)
+if os.environ["RANK"] == "0":
+    head = artifacts.header("test", rule="r", code="c", config={}, losses=curve["loss"].tolist())
+    artifacts.write_tensors(sys.argv[1], here.state(model), head)
+"""
+
+
+def test_two_processes_make_what_one_makes(tmp_path):
+    (tmp_path / "script.py").write_text(SHARED)
+    paths = [str(ROOT / "tests"), str(ROOT / "tests/unit"), str(ROOT / "workflow/scripts")]
+    result = tmp_path / "weights.safetensors"
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    done = subprocess.run(
+        [*launcher, "--nproc_per_node", "2", str(tmp_path / "script.py"), str(result)],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    shared, head = artifacts.read_tensors(result, "test")
+    model = pruned()
+    curve = finetuning.finetune(model, {**FULL})
+    assert head["losses"] == pytest.approx(curve["loss"].tolist(), rel=1e-5)
+    for name, weight in state(model).items():
+        torch.testing.assert_close(shared[name], weight, rtol=1e-3, atol=1e-5)

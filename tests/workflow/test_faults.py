@@ -33,7 +33,7 @@ def numbers(project):
     }
 
 
-def start(project, *arguments, cores=1):
+def start(project, *arguments, cores=1, **options):
     command = [sys.executable, "-m", "snakemake", "--configfile", "small.yaml"]
     command += ["--profile", "workflow/profiles/local", "--cores", str(cores), *arguments]
     return subprocess.Popen(
@@ -43,6 +43,7 @@ def start(project, *arguments, cores=1):
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        **options,
     )
 
 
