@@ -249,6 +249,8 @@ def test_an_epoch_sees_each_example_once_and_processes_share_a_batch():
     ]
     assert all(len({tuple(row) for row in epoch}) == 6 for epoch in epochs)
     assert epochs[0] != epochs[1]
+    with pytest.raises(DataError, match="a sample for each"):
+        data.Steps(model, items(7), batch_size=2, epochs=1, seed=0, share=(0, 3))
     with pytest.raises(DataError, match="at least 8"):
         data.Steps(model, items(7), batch_size=8, epochs=1, seed=0)
 

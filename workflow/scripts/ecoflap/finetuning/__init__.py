@@ -189,7 +189,8 @@ class _Run:
             group["lr"] = rate
         torch.manual_seed(seed_from("fine-tuning", self.seed, step, self.data.share[0]))
         self.model.module.train()
-        count, total = len(next(iter(batch.values()))), 0.0
+        # Gradients are averaged over processes, whose parts of a batch may differ by a sample.
+        count, total = self.data.batch_size / self.data.share[1], 0.0
         parts = list(data.pieces(self.model.to_device(batch), self.batch_size))
         for number, part in enumerate(parts, start=1):
             share = len(next(iter(part.values()))) / count

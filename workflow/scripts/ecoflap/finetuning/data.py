@@ -65,8 +65,16 @@ class Steps(Dataset):
             share: Number of this process, and of all: each has its part of every batch.
 
         Raises:
-            DataError: if there are fewer examples than a batch has.
+            DataError: if there are fewer examples than a batch has, or samples than processes.
         """
+        if batch_size < share[1]:
+            raise DataError(
+                message(
+                    f"batches of {batch_size} for {share[1]} processes",
+                    "at least a sample for each",
+                    "Raise batch_size, or start fewer processes.",
+                )
+            )
         if len(items) < batch_size:
             raise DataError(
                 message(
