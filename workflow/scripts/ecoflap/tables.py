@@ -229,8 +229,8 @@ def note(frame: pd.DataFrame) -> str:
     )
     text = (
         f"{over} Percent (CIDEr x 100), except perplexity. Removed: share of the prunable weights, "
-        "and of all weights of the model. Seconds and memory: scoring and pruning together, with "
-        "the weights, without loading them."
+        "and of all weights of the model. Seconds and memory: scoring, pruning and any "
+        "fine-tuning together, with the weights, without loading them."
     )
     if frame.loc[frame["source"] == "published", "model"].notna().any():
         text += (
