@@ -13,6 +13,7 @@ FILES = (
     "calibrations",
     "scores",
     "variants",
+    "finetuning",
     "tasks",
     "experiments",
     "plotting",

@@ -39,6 +39,47 @@ def test_every_experiment_that_ships_is_right(run):
 BAD = [
     ("run", ["tabel1"], "unknown experiment 'tabel1'", "Did you mean 'table1'"),
     ("run", [], "at least one entry", "Experiments to make"),
+    ("finetuning/demo/methd", "full", "unknown key 'methd'", "Did you mean 'method'"),
+    ("finetuning/demo/method", "lora", "'lora'", "full, sparselora"),
+    ("finetuning/demo/rank", 4, "demo: 4", "this kind does not use it"),
+    ("finetuning/demo-sparselora/rank", None, "no rank", "Add the key"),
+    ("finetuning/demo/epochs", 0, "minimum 1", "How often"),
+    ("finetuning/demo/learning_rate", 0, "exclusiveMinimum 0", "cosine"),
+    ("finetuning/demo/distillation", 1.5, "maximum 1", "dense model"),
+    ("finetuning/demo/precision", "float16", "'float16'", "float32, bfloat16"),
+    ("finetuning/demo/data", [], "at least one entry", "learned from"),
+    ("variants/ecoflap-finetuned/from", "ecoflap-gradnrm", "unknown pruned variant", "'ecoflap-g"),
+    ("variants/ecoflap-finetuned/from", "ecoflap-sparselora", "unknown pruned variant", "wanda"),
+    (
+        "variants/ecoflap-finetuned/finetune",
+        "dem",
+        "unknown way to fine-tune",
+        "Did you mean 'demo",
+    ),
+    ("variants/ecoflap-finetuned/finetune", {"demo-blp2": "demo"}, "unknown model", "'demo-blip2'"),
+    (
+        "variants/ecoflap-finetuned/finetune",
+        {"demo-clip": "demo"},
+        "no way to fine-tune",
+        "Add the",
+    ),
+    (
+        "variants/ecoflap-finetuned/finetune",
+        "blip-captions",
+        "the format image-caption",
+        "prefix-t",
+    ),
+    ("variants/ecoflap-finetuned/finetune", None, "no finetune", "Add the key"),
+    ("variants/ecoflap-finetuned/criterion", "wanda", "finetuned: 'wanda'", "does not use it"),
+    ("variants/wanda/finetune", "demo", "wanda: 'demo'", "does not use it"),
+    ("experiments/finetuning-demo-curve/variants", ["wanda"], "not fine-tuned", "Remove it"),
+    (
+        "experiments/figure6/variants",
+        ["ecoflap-finetuned"],
+        "no allocation to draw",
+        "Remove it",
+    ),
+    ("experiments/table2/variants", ["ecoflap-finetuned"], "the format prompt-caption", "clip"),
     ("run", "table1", "type array", "Experiments to make"),
     ("seeds", [], "at least one entry", "seeds"),
     ("seeds", [0, 0], "each entry once", "seeds"),
@@ -86,7 +127,12 @@ BAD = [
     ("calibrations/wikitext-2/format", "text", "'text'", "text-windows"),
     ("calibrations/wikitext-2/prompt", "a {label}", "a prompt", "image-label"),
     ("calibrations/scenes-image-captions/format", "image-label", "view 'captions'", "with classes"),
-    ("calibrations/vqav2-train/dataset/split", "validation", "task 'vqav2' evaluates", "Calibrate"),
+    (
+        "calibrations/vqav2-train/dataset/split",
+        "validation",
+        "task 'vqav2' evaluates",
+        "training or",
+    ),
     ("calibrations/vqav2-train/dataset/split", "tran", "unknown split of vqav2 'tran'", "'train'"),
     ("calibrations/c4-windows-2048/dataset/view", "texts", "unknown view of c4", "Did you mean"),
     ("calibrations/dtd-train/prompt", None, "no prompt", "a photo of a {label}"),
@@ -358,7 +404,7 @@ def test_a_model_like_another_has_its_keys_and_its_own():
 def test_the_papers_configuration_is_right_and_every_experiment_counts_its_jobs():
     config = merged(yaml.safe_load((ROOT / "config" / "paper.yaml").read_text()))
     configuration.check(config, SCHEMAS)
-    assert len(config["run"]) == 16
+    assert len(config["run"]) == 17
     for name in config["run"]:
         counts = targets.jobs(config, name)
         assert counts["prepare_model"] >= 1, name

@@ -18,7 +18,7 @@ PLAN = "results/allocations/demo-clip/small-ecoflap/seed0/0.5.json"
 LIBRARY = str(ROOT / "workflow" / "scripts")
 
 
-def start(project, *arguments, cores=1):
+def start(project, *arguments, cores=1, **options):
     command = [sys.executable, "-m", "snakemake", "--configfile", "small.yaml"]
     command += ["--profile", "workflow/profiles/local", "--cores", str(cores), *arguments]
     return subprocess.Popen(
@@ -28,6 +28,7 @@ def start(project, *arguments, cores=1):
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        **options,
     )
 
 

@@ -10,7 +10,7 @@ rule choose_max_sparsity:
     benchmark:
         "results/benchmarks/choose_max_sparsity/{model}/{variant}/seed{seed}/{sparsity}.tsv"
     wildcard_constraints:
-        variant="|".join(config["variants"]),
+        variant="|".join(PRUNED),
     conda:
         environment
     threads: 1
@@ -41,7 +41,7 @@ rule allocate_sparsity:
     benchmark:
         "results/benchmarks/allocate_sparsity/{model}/{variant}/seed{seed}/{sparsity}.tsv"
     wildcard_constraints:
-        variant="|".join(config["variants"]),
+        variant="|".join(PRUNED),
     conda:
         "../../envs/pipeline.yaml"
     threads: 1

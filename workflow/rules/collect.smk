@@ -21,6 +21,11 @@ rule pruned_models:
         targets.collect(config, targets.pruned),
 
 
+rule finetuned_models:
+    input:
+        targets.collect(config, targets.finetuned),
+
+
 rule evaluations:
     input:
         targets.collect(config, targets.metrics),

@@ -29,6 +29,8 @@ if Path("results").exists() and not os.access("results", os.W_OK):
     )
 
 runtime.export_library()
+PRUNED = [name for name, entry in config["variants"].items() if "from" not in entry]
+TUNED = [name for name in config["variants"] if name not in PRUNED]
 GPUS = 0 if config["device"] == "cpu" else 1
 
 
@@ -228,6 +230,31 @@ def prune_code(wildcards):
     return code("prune_model.py", [adapter(wildcards), *plugins])
 
 
+# finetune_model
+def finetune_changes(wildcards):
+    values = {**dict(wildcards.items()), "variant": finetune_source(wildcards)}
+    return targets.CHANGES.format(**values)
+
+
+def finetune_source(wildcards):
+    return targets.pruned_as(config, wildcards.variant)
+
+
+def finetune_data(wildcards):
+    name = targets.finetuning_of(config, wildcards.model, wildcards.variant)
+    return config["finetuning"][name]["data"]
+
+
+def finetune_reports(wildcards):
+    reports = (report_of(entry) for entry in finetune_data(wildcards))
+    return [report for report in reports if report]
+
+
+def finetune_code(wildcards):
+    read = [dataset(entry) for entry in finetune_data(wildcards)]
+    return code("finetune_model.py", [adapter(wildcards), *read])
+
+
 # evaluate_model
 def evaluation_changes(wildcards):
     dense = wildcards.variant == targets.DENSE
@@ -236,7 +263,10 @@ def evaluation_changes(wildcards):
             f"sparsity {wildcards.sparsity} of the variant {wildcards.variant}. Allowed: "
             f"{targets.DENSE_SPARSITY} for {targets.DENSE}, above it for others. Correct the path."
         )
-    return [] if dense else targets.CHANGES.format(**changed(wildcards))
+    if dense:
+        return []
+    template = targets.FINETUNED if wildcards.variant in TUNED else targets.CHANGES
+    return template.format(**changed(wildcards))
 
 
 def evaluation_donor(wildcards):
@@ -338,6 +368,10 @@ def table_stage_costs(wildcards):
     return list(dict.fromkeys(part.path for part in table_stages(wildcards)))
 
 
+def table_finetune_costs(wildcards):
+    return list(targets.finetuned(config, wildcards.table, targets.FINETUNE_COST))
+
+
 def table_published(wildcards):
     return published_file(wildcards.table)
 
@@ -350,7 +384,9 @@ def table_settings(wildcards):
                 targets.calibration_of(config, model, name),
                 config["variants"][name]["score"],
             )
-            for name in entry["variants"]
+            for name in dict.fromkeys(
+                targets.pruned_as(config, variant) for variant in entry["variants"]
+            )
             if "score" in config["variants"][name]
         }
         # In one order: a set's would differ from run to run, and the table with it.

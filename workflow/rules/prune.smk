@@ -13,7 +13,7 @@ rule prune_model:
     benchmark:
         "results/benchmarks/prune_model/{model}/{variant}/seed{seed}/{sparsity}.tsv"
     wildcard_constraints:
-        variant="|".join(config["variants"]),
+        variant="|".join(PRUNED),
     conda:
         environment
     threads: 1

@@ -5,6 +5,7 @@ rule make_table:
         score_costs=table_score_costs,
         margins=table_margins,
         stage_costs=table_stage_costs,
+        finetune_costs=table_finetune_costs,
         published=table_published,
     output:
         csv=report(

@@ -12,7 +12,10 @@ if settings["kind"] == "cost":
     summary, cost = None, costs.by_stage([costs.Part(*part) for part in settings["stages"]])
 else:
     summary = collect.over_seeds(collect.metrics(files.metrics))
-    cost = collect.costs(files.costs, files.score_costs, files.margins, settings["scores"])
+    cost = collect.costs(
+        files.costs, files.score_costs, files.margins, settings["scores"], files.finetune_costs
+    )
+    cost = cost[cost["variant"].isin(settings["variants"])]
 where = settings.get("published_where")
 rows = published.read(files.published, where) if files.get("published") else []
 frame = tables.tidy(summary, cost, published.cells(rows), settings)

@@ -14,8 +14,9 @@ _PUBLIC = {
     "score": "ecoflap.scores",
     "allocate": "ecoflap.allocation",
     "prune": "ecoflap.pruning",
+    "finetune": "ecoflap.finetuning",
 }
-__all__ = ["allocate", "load", "prune", "score"]
+__all__ = ["allocate", "finetune", "load", "prune", "score"]
 
 
 def __getattr__(name: str):

@@ -34,7 +34,7 @@ def collect(model: "Model", calibration: Mapping, seed: int) -> tuple[dict, dict
     Raises:
         DataError: if the data set has fewer samples than asked for.
     """
-    chosen, _ = _draw(model, calibration, seed)
+    chosen, _ = draw(model, {**calibration, "held_out": 0}, seed)
     return _encode(model, calibration, chosen, seed)
 
 
@@ -52,26 +52,30 @@ def held_out(model: "Model", calibration: Mapping, seed: int) -> tuple[dict, dic
     Raises:
         DataError: if the data set has too few samples left.
     """
-    _, rest = _draw(model, calibration, seed)
-    count = calibration["held_out"]
-    if count > len(rest):
-        raise DataError(
-            message(
-                f"{count} held-out samples asked for, {len(rest)} left",
-                f"at most {len(rest)}",
-                "Lower held_out or samples, or use a larger split.",
-            )
-        )
-    chosen = random.Random(seed_from("held-out", seed)).sample(rest, count)
-    return _encode(model, calibration, chosen, seed)
+    _, further = draw(model, calibration, seed)
+    return _encode(model, calibration, further, seed)
 
 
-def _draw(model: "Model", calibration: Mapping, seed: int) -> tuple[list[dict], list[dict]]:
-    """Returns the examples drawn for calibration, and all others."""
+def draw(model: "Model", calibration: Mapping, seed: int) -> tuple[list[dict], list[dict]]:
+    """Draws examples without replacement.
+
+    Args:
+        model: The model whose tokenizer cuts texts into windows.
+        calibration: As for `collect`; ``held_out``: further examples. Without ``samples`` all
+            that ``held_out`` leaves.
+        seed: Chooses the examples.
+
+    Returns:
+        The examples, and the held-out ones, none of which is among the first.
+
+    Raises:
+        DataError: if the data set has fewer examples than asked for.
+    """
     examples = data.load(calibration["dataset"])
     if calibration["format"] == "text-windows":
         examples = _windows(model, examples, calibration["window"])
-    count = calibration["samples"]
+    further = calibration.get("held_out", 0)
+    count = calibration.get("samples", max(1, len(examples) - further))
     if count > len(examples):
         raise DataError(
             message(
@@ -82,20 +86,39 @@ def _draw(model: "Model", calibration: Mapping, seed: int) -> tuple[list[dict], 
         )
     chosen = random.Random(seed_from("calibration", seed)).sample(examples, count)
     drawn = {example["id"] for example in chosen}
-    return chosen, [example for example in examples if example["id"] not in drawn]
+    rest = [example for example in examples if example["id"] not in drawn]
+    if further > len(rest):
+        raise DataError(
+            message(
+                f"{further} held-out samples asked for, {len(rest)} left",
+                f"at most {len(rest)}",
+                "Lower held_out or samples, or use a larger split.",
+            )
+        )
+    return chosen, random.Random(seed_from("held-out", seed)).sample(rest, further)
+
+
+def prepare(example: Mapping, calibration: Mapping, *parts: object) -> dict:
+    """Makes the sample of an example that a model's ``encode`` takes.
+
+    Args:
+        example: An example of the calibration's data set.
+        calibration: ``format``, and ``prompt`` where the format has one.
+        *parts: With the example's id they seed what is chosen of it: a caption, where it is cut.
+
+    Raises:
+        DataError: if there are no words to learn from.
+    """
+    source = random.Random(seed_from("caption", *parts, example["id"]))
+    made = FORMATS[calibration["format"]](example, source, calibration)
+    return _checked(_opened({"id": example["id"], **made}))
 
 
 def _encode(
     model: "Model", calibration: Mapping, chosen: list[dict], seed: int
 ) -> tuple[dict, dict]:
-    make = FORMATS[calibration["format"]]
-    prepared = []
-    for example in chosen:
-        source = random.Random(seed_from("caption", seed, example["id"]))
-        prepared.append(_opened({"id": example["id"], **make(example, source, calibration)}))
-    samples = [
-        {"id": e["id"], **{k: e[k] for k in TEXTS if k in e}} for e in map(_checked, prepared)
-    ]
+    prepared = [prepare(example, calibration, seed) for example in chosen]
+    samples = [{"id": e["id"], **{k: e[k] for k in TEXTS if k in e}} for e in prepared]
     manifest = {"samples": samples, "fingerprint": _fingerprint(prepared)}
     return model.encode(prepared), manifest
 
@@ -178,9 +201,16 @@ def _cut(words: list[str], source: random.Random) -> dict:
 
 
 def _question_answer(example: dict, source: random.Random, calibration: Mapping) -> dict:
-    """Takes a question and the answer of one annotator."""
+    """Takes a question, put into a prompt if there is one, and the answer of one annotator."""
     answer = source.choice(example["answers"] or [""])
-    return {"image": example["image"], "prompt": example["question"], "target": answer}
+    prompt = calibration.get("prompt", "{question}").format(question=example["question"])
+    return {"image": example["image"], "prompt": prompt, "target": answer}
+
+
+def _prompt_caption(example: dict, source: random.Random, calibration: Mapping) -> dict:
+    """Takes a whole caption, after a prompt that is the same for all."""
+    caption = source.choice(example["captions"] or [""])
+    return {"image": example["image"], "prompt": calibration["prompt"], "target": caption}
 
 
 def _image_caption(example: dict, source: random.Random, calibration: Mapping) -> dict:
@@ -206,6 +236,7 @@ FORMATS: dict[str, Callable[[dict, random.Random, Mapping], dict]] = {
     "prefix-target": _prefix_target,
     "text-prefix-target": _text_prefix_target,
     "question-answer": _question_answer,
+    "prompt-caption": _prompt_caption,
     "image-caption": _image_caption,
     "image-label": _image_label,
     "image-pair": _image_pair,

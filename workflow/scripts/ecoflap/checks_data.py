@@ -11,6 +11,12 @@ from ecoflap.errors import message
 from ecoflap.registry import DATASETS, LAYOUTS, VIEWS, unknown
 
 PLACEHOLDERS = {"vqa": {"question"}, "classification": {"label"}}
+# The formats of samples that have a prompt, and the kind of task whose prompt is of the same form.
+SAMPLE_PROMPTS = {
+    "image-label": "classification",
+    "question-answer": "vqa",
+    "prompt-caption": "captioning",
+}
 
 
 def data_problems(config: Mapping) -> Iterator[str]:
@@ -22,23 +28,32 @@ def data_problems(config: Mapping) -> Iterator[str]:
     yield from _folder_problems(config)
     for name, entry in config["datasets"].items():
         yield from _source_problems(f"datasets.{name}", config, name, entry)
-    for name, calibration in config["calibrations"].items():
-        yield from _dataset_problems(f"calibrations.{name}", config, calibration["dataset"])
-        yield from _view_problems(f"calibrations.{name}", calibration["format"], calibration)
-        if (calibration["format"] == "text-windows") != ("window" in calibration):
+    for place, samples in _sample_entries(config):
+        yield from _dataset_problems(place, config, samples["dataset"])
+        yield from _view_problems(place, samples["format"], samples)
+        if (samples["format"] == "text-windows") != ("window" in samples):
             yield message(
-                f"calibrations.{name}: {'a' if 'window' in calibration else 'no'} window",
+                f"{place}: {'a' if 'window' in samples else 'no'} window",
                 "tokens per window with text-windows, and only there",
                 "Add for example window: 2048, or remove it.",
             )
-        yield from _label_prompt_problems(f"calibrations.{name}", calibration)
-        yield from leaks(name, calibration["dataset"], config)
+        yield from _sample_prompt_problems(place, samples)
+        yield from leaks(place, samples["dataset"], config)
     for name, task in config["tasks"].items():
         if "dataset" in task:
             yield from _dataset_problems(f"tasks.{name}", config, task["dataset"])
             yield from _view_problems(f"tasks.{name}", task["kind"], task)
         for prompt in task.get("prompts") or [task.get("prompt", "")]:
             yield from _prompt_problems(f"tasks.{name}", task["kind"], prompt)
+
+
+def _sample_entries(config: Mapping) -> Iterator[tuple[str, Mapping]]:
+    """Yields what is drawn to calibrate or to fine-tune, with its place for messages."""
+    for name, calibration in config["calibrations"].items():
+        yield f"calibrations.{name}", calibration
+    for name, entry in config["finetuning"].items():
+        for number, samples in enumerate(entry["data"]):
+            yield f"finetuning.{name}.data.{number}", samples
 
 
 def _folder_problems(config: Mapping) -> Iterator[str]:
@@ -134,12 +149,20 @@ def _prompt_problems(place: str, kind: str, prompt: str) -> Iterator[str]:
         )
 
 
-def _label_prompt_problems(place: str, calibration: Mapping) -> Iterator[str]:
-    if (calibration["format"] == "image-label") != ("prompt" in calibration):
+def _sample_prompt_problems(place: str, samples: Mapping) -> Iterator[str]:
+    form, given = samples["format"], "prompt" in samples
+    if given and form not in SAMPLE_PROMPTS:
         yield message(
-            f"{place}: {'a' if 'prompt' in calibration else 'no'} prompt",
-            "a prompt with image-label, and only there",
-            'Add for example prompt: "a photo of a {label}.", or remove it.',
+            f"{place}: a prompt with {form}",
+            f"a prompt with {', '.join(SAMPLE_PROMPTS)} only",
+            "Remove it.",
         )
-    elif "prompt" in calibration:
-        yield from _prompt_problems(place, "classification", calibration["prompt"])
+    elif given:
+        yield from _prompt_problems(place, SAMPLE_PROMPTS[form], samples["prompt"])
+    elif form in ("image-label", "prompt-caption"):
+        example = "a photo of a {label}." if form == "image-label" else ""
+        yield message(
+            f"{place}: no prompt with {form}",
+            "a prompt with image-label and prompt-caption",
+            f'Add for example prompt: "{example}".',
+        )

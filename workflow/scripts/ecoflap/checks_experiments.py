@@ -99,12 +99,21 @@ def _label_problems(place: str, config: Mapping, name: str, experiment: Mapping)
                 "one model for each task of a row",
                 "Change one label, or name the tasks of each model with its key tasks.",
             )
+    if experiment["kind"] == "training-curve":
+        for variant in experiment["variants"]:
+            if "from" not in config["variants"][variant]:
+                yield message(
+                    f"{place}: variant '{variant}' is not fine-tuned",
+                    "variants with from and finetune",
+                    "Remove it from this figure.",
+                )
     if experiment["kind"] == "sparsity-per-block":
         for variant in experiment["variants"]:
-            if not needs_plan(config["variants"][variant]):
+            entry = config["variants"][variant]
+            if "from" in entry or not needs_plan(entry):
                 yield message(
                     f"{place}: variant '{variant}' has no allocation to draw",
-                    "variants with an allocation",
+                    "pruned variants with an allocation",
                     "Remove it from this figure.",
                 )
 

@@ -1,4 +1,4 @@
-"""Refuses calibration sets that draw from what a task evaluates. Needs no torch."""
+"""Refuses samples that are drawn from what a task evaluates. Needs no torch."""
 
 import os
 import re
@@ -34,11 +34,11 @@ class Origin(NamedTuple):
         return self.place == other.place and parts and all(None in p or p[0] == p[1] for p in pairs)
 
 
-def leaks(name: str, dataset: Mapping, config: Mapping) -> Iterator[str]:
-    """Yields each task that evaluates what a calibration set draws from.
+def leaks(place: str, dataset: Mapping, config: Mapping) -> Iterator[str]:
+    """Yields each task that evaluates what samples are drawn from.
 
     Args:
-        name: The calibration set.
+        place: What draws, for messages: a calibration set or an entry of fine-tuning.
         dataset: Its ``dataset``.
         config: The merged configuration.
     """
@@ -46,10 +46,10 @@ def leaks(name: str, dataset: Mapping, config: Mapping) -> Iterator[str]:
     for task_name, task in config["tasks"].items():
         if "dataset" in task and drawn.overlaps(origin(config, task["dataset"])):
             yield message(
-                f"calibrations.{name} draws from {dataset['name']}/{dataset['split']}, which "
+                f"{place} draws from {dataset['name']}/{dataset['split']}, which "
                 f"task '{task_name}' evaluates",
                 "a split that no task evaluates",
-                "Calibrate on a training or calibration split.",
+                "Use a training or calibration split.",
             )
 
 

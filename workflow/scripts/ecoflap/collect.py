@@ -60,14 +60,16 @@ def costs(
     score_files: Iterable[str],
     margin_files: Iterable[str],
     scores: Mapping[str, Mapping[str, tuple[str, str]]],
+    finetune_files: Iterable[str] = (),
 ) -> pd.DataFrame:
-    """Adds up what a method costs: its score, its choice of p_max and its pruning pass.
+    """Adds up what a method costs: score, choice of p_max, pruning pass, and fine-tuning.
 
     Args:
         prune_files: Cost files of prune_model.
         score_files: Cost files of compute_scores.
         margin_files: Files of choose_max_sparsity.
-        scores: By model and variant, the calibration set and the score that were used.
+        scores: By model and pruned variant, the calibration set and the score that were used.
+        finetune_files: Cost files of finetune_model.
 
     Returns:
         Per model, variant and sparsity, averaged over seeds: seconds, peak_memory_mb,
@@ -81,22 +83,28 @@ def costs(
         tuple(choice[key] for key in (*POINT, "seed")): choice
         for choice in (artifacts.read_json(file, "margins") for file in margin_files)
     }
-    rows = []
+    pruning = {}
     for file in prune_files:
         cost = artifacts.read_json(file, "cost")
         used = scores[cost["model"]].get(cost["variant"])
         parts = [cost, scoring[cost["model"], *used, cost["seed"]]] if used else [cost]
-        choice = choices.get(tuple(cost[key] for key in (*POINT, "seed")))
-        parts += [choice] if choice else []
-        rows.append(
-            {
-                **{key: cost[key] for key in POINT},
-                "seconds": sum(part["seconds"] for part in parts),
-                "peak_memory_mb": max(part["peak_memory_mb"] for part in parts),
-                "achieved_sparsity": cost["achieved_sparsity"],
-                "whole_model_sparsity": cost["whole_model_sparsity"],
-            }
-        )
+        place = tuple(cost[key] for key in (*POINT, "seed"))
+        pruning[place] = parts + ([choices[place]] if place in choices else [])
+    together = [(parts[0], parts) for parts in pruning.values()]
+    for file in finetune_files:
+        cost = artifacts.read_json(file, "cost")
+        place = tuple({**cost, "variant": cost["from"]}[key] for key in (*POINT, "seed"))
+        together.append((cost, [cost, *pruning[place]]))
+    rows = [
+        {
+            **{key: cost[key] for key in POINT},
+            "seconds": sum(part["seconds"] for part in parts),
+            "peak_memory_mb": max(part["peak_memory_mb"] for part in parts),
+            "achieved_sparsity": cost["achieved_sparsity"],
+            "whole_model_sparsity": cost["whole_model_sparsity"],
+        }
+        for cost, parts in together
+    ]
     return pd.DataFrame(rows).groupby(POINT, sort=False, as_index=False).mean()
 
 
@@ -123,4 +131,15 @@ def plans(files: Iterable[str]) -> pd.DataFrame:
         blocks["block_sparsity"] = 1 - blocks["keep"] / blocks["n_weights"]
         point = {"model": model, "variant": variant, "sparsity": name.removesuffix(".json")}
         frames.append(blocks.assign(**point, seed=int(seed.removeprefix("seed"))))
+    return pd.concat(frames, ignore_index=True)
+
+
+def curves(files: Iterable[str]) -> pd.DataFrame:
+    """Reads training curves: one row per step, with the columns of the path."""
+    frames = []
+    for file in files:
+        *_, model, variant, seed, sparsity, _ = str(file).split("/")
+        frame, _ = artifacts.read_table(file, "curve")
+        point = {"model": model, "variant": variant, "sparsity": sparsity}
+        frames.append(frame.assign(**point, seed=int(seed.removeprefix("seed"))))
     return pd.concat(frames, ignore_index=True)

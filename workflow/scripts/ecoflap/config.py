@@ -21,6 +21,7 @@ SECTIONS = (
     "calibrations",
     "scores",
     "variants",
+    "finetuning",
     "tasks",
     "suites",
     "experiments",

@@ -17,7 +17,7 @@ BENCHMARKS = {
 }
 KEYS = ("seconds", "peak_memory_mb", "device", "joules")
 # What makes a pruned model of a dense one: its seconds and its peak are those of the method.
-METHOD = ("scoring", "choosing", "pruning")
+METHOD = ("scoring", "choosing", "pruning", "finetuning")
 
 
 class Part(NamedTuple):
@@ -48,8 +48,10 @@ def parts(config: Mapping, experiment: str) -> Iterator[Part]:
 
 
 def _of_method(config: Mapping, point: targets.Point) -> Iterator[tuple[str, str]]:
-    variant = config["variants"][point.variant]
-    pruned = point._replace(model=config["models"][point.model].get("vision_from", point.model))
+    name = targets.pruned_as(config, point.variant)
+    variant = config["variants"][name]
+    model = config["models"][point.model].get("vision_from", point.model)
+    pruned = point._replace(model=model, variant=name)
     calibration = targets.calibration_of(config, pruned.model, point.variant)
     names = {**pruned._asdict(), "calibration": calibration, "score": variant.get("score")}
     if names["score"] or targets.needs_samples(variant):
@@ -61,6 +63,8 @@ def _of_method(config: Mapping, point: targets.Point) -> Iterator[tuple[str, str
     if targets.needs_plan(variant):
         yield "allocation", targets.PLAN.format(**names)
     yield "pruning", targets.PRUNE_COST.format(**names)
+    if name != point.variant:
+        yield "finetuning", targets.FINETUNE_COST.format(**point._asdict())
 
 
 def read(path: str) -> tuple[dict, dict[str, Any] | None]:
@@ -94,8 +98,8 @@ def by_stage(stages: Iterable[Part]) -> pd.DataFrame:
 
     Returns:
         Per model, variant and sparsity: ``<stage>_seconds``; seconds and peak_memory_mb of
-        scoring, choosing and pruning; gpu_hours and joules of all stages, joules only where all
-        that ran on a GPU know them. NaN where a model has no such stage.
+        scoring, choosing, pruning and fine-tuning; gpu_hours and joules of all stages, joules only
+        where all that ran on a GPU know them. NaN where a model has no such stage.
     """
     known = {path: read(path)[1] for path in dict.fromkeys(part.path for part in stages)}
     rows: dict[tuple, dict[str, dict]] = {}

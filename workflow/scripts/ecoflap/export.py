@@ -46,8 +46,8 @@ def facts(
     """Gathers what a card says.
 
     Args:
-        settings: Model, variant, score, calibration and sparsity, as `settings.export_checkpoint`
-            gives them.
+        settings: Model, variant, score, calibration, sparsity and fine-tuning, as
+            `settings.export_checkpoint` gives them.
         results: What `results` returned.
         dtype: Number format in which the model was evaluated.
         seed: Calibration seed.
@@ -58,7 +58,9 @@ def facts(
     method = {"sparsity": settings["sparsity"], "variant": variant["label"]}
     method |= {key: str(value) for key, value in variant.items() if key != "label"}
     if "score" in settings:
-        method["score"] += f" ({', '.join(f'{k} {v}' for k, v in settings['score'].items())})"
+        method["score"] += f" ({_listed(settings['score'])})"
+    if tuning := settings.get("finetuning"):
+        method["fine-tuning"] = _listed({k: v for k, v in tuning.items() if k != "data"})
     return Facts(
         name=f"{model['label']}, {variant['label']}, sparsity {settings['sparsity']}",
         base=base,
@@ -69,6 +71,10 @@ def facts(
         dtype=dtype,
         results=results,
     )
+
+
+def _listed(entry: Mapping) -> str:
+    return ", ".join(f"{key} {value}" for key, value in entry.items())
 
 
 def _calibration(settings: Mapping, seed: int, manifest: str | Path) -> str:

@@ -20,6 +20,7 @@ from ecoflap.targets import DENSE
 
 LINE_STYLES = ("-", "--", ":")
 LEVELS = 16  # of a loss landscape
+SMOOTHING = 50  # points of a training curve that a mean of neighbours leaves apart
 
 
 def draw(frame: pd.DataFrame, settings: Mapping, style: Mapping) -> Figure:
@@ -61,6 +62,8 @@ def collect_data(
         return pd.concat([frame, _published(published, settings)], ignore_index=True)
     if settings["kind"] == "sparsity-per-block":
         return collect.plans(files)
+    if settings["kind"] == "training-curve":
+        return collect.curves(files)
     if settings["kind"] == "loss-landscape":
         (file,) = files
         return artifacts.read_table(file, "landscape")[0]
@@ -232,6 +235,33 @@ def _loss_landscape(frame: pd.DataFrame, settings: Mapping, style: Mapping) -> F
     return figure
 
 
+def _training_curve(frame: pd.DataFrame, settings: Mapping, style: Mapping) -> Figure:
+    """Loss against step, a panel per sparsity: held out with markers, in training smoothed."""
+    panels = list(frame.groupby("sparsity", sort=False))
+    figure, axes = _panels(len(panels), style, columns=min(2, len(panels)), share_y=True)
+    for axis, (sparsity, part) in zip(axes, panels, strict=True):
+        for variant, look in zip(settings["variants"], _looks(style), strict=False):
+            for seed, line in part[part["variant"] == variant].groupby("seed"):
+                width = max(1, len(line) // SMOOTHING)
+                smooth = line["loss"].rolling(width, min_periods=1).mean()
+                axis.plot(line["step"], smooth, color=look["color"], linewidth=0.6, alpha=0.5)
+                stops = line[line["held_out_loss"].notna()]
+                first = seed == part["seed"].iloc[0]
+                label = settings["labels"]["variants"][variant] if first else None
+                axis.plot(
+                    stops["step"],
+                    stops["held_out_loss"],
+                    **look,
+                    markersize=3,
+                    linewidth=1.2,
+                    label=label,
+                )
+        axis.set(title=f"Sparsity {sparsity}", xlabel="Step", yscale="log")
+    axes[0].set_ylabel("Loss (line: held out)")
+    _legend(figure, axes[0])
+    return figure
+
+
 def _sparsity_per_block(frame: pd.DataFrame, settings: Mapping, style: Mapping) -> Figure:
     """Sparsity per block for each variant, a panel per tower."""
     (sparsity,) = settings["sparsities"]
@@ -297,4 +327,5 @@ KINDS = {
     "sparsity-per-block": _sparsity_per_block,
     "score-scatter": _score_scatter,
     "loss-landscape": _loss_landscape,
+    "training-curve": _training_curve,
 }

@@ -38,6 +38,8 @@ def _drawn(config: Mapping) -> Iterator[tuple[str, str]]:
         if table:
             yield "evaluate_model", "make_table"
             yield "prune_model", "make_table"
+            if any(targets.finetuned(config, name)):
+                yield "finetune_model", "make_table"
         for path in targets.figure_inputs(config, name) if not table else ():
             yield verification.recognised(path)[1], "plot_figure"
 

@@ -304,4 +304,13 @@ def apply_changes(
                 )
     state = model.module.state_dict()
     for name, tensor in changes.items() if towers is None else ():
-        state[name.removeprefix(STATE)].copy_(tensor)
+        own = state.get(name.removeprefix(STATE))
+        if own is None or own.shape != tensor.shape:
+            raise ArtifactError(
+                message(
+                    f"{path} has a weight {name} that fits none of the model",
+                    "the names and shapes of the model",
+                    "Prune this model again.",
+                )
+            )
+        own.copy_(tensor)

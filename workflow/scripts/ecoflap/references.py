@@ -17,7 +17,7 @@ from ecoflap.registry import (
     WHOLE_MODEL,
     unknown,
 )
-from ecoflap.targets import calibration_of, is_auto, max_sparsity
+from ecoflap.targets import calibration_of, finetuning_of, is_auto, max_sparsity, pruned_as
 
 
 def reference_problems(config: Mapping) -> Iterator[str]:
@@ -46,7 +46,8 @@ def reference_problems(config: Mapping) -> Iterator[str]:
                 "Remove the key.",
             )
     for name, variant in config["variants"].items():
-        yield from _variant_problems(f"variants.{name}", config, variant)
+        check = _tuned_problems if "from" in variant else _variant_problems
+        yield from check(f"variants.{name}", config, variant)
     for name, model in config["models"].items():
         yield from _missing(f"models.{name}", "task", model.get("tasks", []), config["tasks"])
     holders: dict[str, str] = {}
@@ -129,6 +130,49 @@ def _variant_problems(place: str, config: Mapping, variant: Mapping) -> Iterator
         )
 
 
+def _tuned_problems(place: str, config: Mapping, variant: Mapping) -> Iterator[str]:
+    pruned = [name for name, entry in config["variants"].items() if "from" not in entry]
+    yield from _missing(f"{place}.from", "pruned variant", [variant["from"]], pruned)
+    named = variant["finetune"]
+    recipes = list(named.values()) if isinstance(named, Mapping) else [named]
+    yield from _missing(f"{place}.finetune", "way to fine-tune", recipes, config["finetuning"])
+    if isinstance(named, Mapping):
+        yield from _missing(f"{place}.finetune", "model", named, config["models"])
+
+
+def _finetuning_problems(
+    place: str, config: Mapping, model_name: str, variant: str
+) -> Iterator[str]:
+    """A variant that is fine-tuned needs a way for this model, on samples that it understands."""
+    named = config["variants"][variant].get("finetune")
+    if named is None:
+        return
+    model = config["models"][model_name]
+    if isinstance(named, Mapping) and model_name not in named:
+        yield message(
+            f"{place}: no way to fine-tune model '{model_name}'",
+            f"models {', '.join(named)}",
+            "Add the model to finetune of the variant.",
+        )
+        return
+    if "vision_from" in model:
+        yield message(
+            f"{place}: model '{model_name}' with the vision tower of another",
+            "fine-tuning of models that are pruned themselves",
+            "Take the variant or the model out of this experiment.",
+        )
+    entry = config["finetuning"].get(finetuning_of(config, model_name, variant))
+    if entry is None:
+        return  # told with the variant
+    formats = FAMILIES[model["family"]].formats
+    for seen in sorted({part["format"] for part in entry["data"]} - set(formats)):
+        yield message(
+            f"{place}: fine-tuning on samples of the format {seen}",
+            f"{', '.join(formats)} for the family {model['family']}",
+            "Choose another way to fine-tune, or another model.",
+        )
+
+
 def _allocation_problems(place: str, config: Mapping, variant: Mapping) -> Iterator[str]:
     allocation = variant.get("allocation", "uniform")
     if allocation not in METHODS:
@@ -179,9 +223,16 @@ def _experiment_problems(place: str, config: Mapping, experiment: Mapping) -> It
     yield from problems
     if problems:
         return
+    pruned = [config["variants"].get(pruned_as(config, variant)) for variant in variants]
+    if any(entry is None or "from" in entry for entry in pruned):
+        return  # told with the variant
     yield from checks_experiments.problems(place, config, place.partition(".")[2])
     for name in experiment["models"]:
         model = config["models"][name]
+        for variant in variants:
+            yield from _finetuning_problems(
+                f"{place} with variant '{variant}'", config, name, variant
+            )
         if "vision_from" in model:
             continue  # neither scored nor pruned
         for variant in experiment.get("variants", []):
@@ -189,7 +240,7 @@ def _experiment_problems(place: str, config: Mapping, experiment: Mapping) -> It
             yield from _calibration_problems(
                 f"{place} with variant '{variant}'", config, model, calibration
             )
-            score = config["variants"][variant].get("score")
+            score = config["variants"][pruned_as(config, variant)].get("score")
             yield from _score_problems(place, config, model, score, calibration)
         for score in experiment.get("scores", []):
             yield from _score_problems(place, config, model, score, model["calibration"])
@@ -241,7 +292,7 @@ def _sample_problems(
 def _sparsity_problems(place: str, config: Mapping, variant: str, sparsity: str) -> Iterator[str]:
     try:
         p = exact(sparsity)
-        entry = config["variants"][variant]
+        entry = config["variants"][pruned_as(config, variant)]
         if p == 0:
             yield message(f"{place}: sparsity {sparsity}", "above 0", "The dense row is implied.")
         yield from _pattern_problems(place, entry, p)

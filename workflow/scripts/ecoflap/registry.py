@@ -84,6 +84,7 @@ class Family:
 VIEWS = {
     "prefix-target": "captions",
     "image-caption": "captions",
+    "prompt-caption": "captions",
     "question-answer": "vqa",
     "image-pair": "pairs",
     "text-windows": "text",
@@ -169,13 +170,14 @@ ADAPTERS = Registry(
         "generic",
     ),
 )
+GENERATION = ("prefix-target", "prompt-caption", "question-answer")
 FAMILIES = {
-    "blip2": Family(("prefix-target", "question-answer"), ("vqa", "captioning", "retrieval")),
+    "blip2": Family(GENERATION, ("vqa", "captioning", "retrieval")),
     "blip2-matching": Family(("image-caption",), ("corpus-retrieval",), contrastive=True),
     "blip-vqa": Family(("question-answer",), ("vqa",)),
     "blip-captioning": Family(("image-caption",), ("captioning",)),
     "blip-retrieval": Family(("image-caption",), ("corpus-retrieval",), contrastive=True),
-    "image-text": Family(("prefix-target", "question-answer"), ("vqa", "captioning", "retrieval")),
+    "image-text": Family(GENERATION, ("vqa", "captioning", "retrieval")),
     "clip": Family(
         ("image-caption", "image-label"), ("classification", "corpus-retrieval"), contrastive=True
     ),

@@ -82,6 +82,17 @@ def prune_model(config: Mapping, *, model: str, variant: str, sparsity: str, **_
     }
 
 
+def finetune_model(config: Mapping, *, model: str, variant: str, **_: str) -> dict:
+    """Returns how to train, on what, and the samples per forward; weights are float32."""
+    entry = config["finetuning"][targets.finetuning_of(config, model, variant)]
+    data = [{**part, "dataset": targets.located(config, part["dataset"])} for part in entry["data"]]
+    return {
+        "finetuning": {**entry, "data": data},
+        "loading": _some(config["models"][model], "blocks"),
+        "batch_size": config["models"][model]["batch_size"],
+    }
+
+
 def evaluate_model(config: Mapping, *, model: str, suite: str, **_: str) -> dict:
     """Returns the tasks of a suite and how to load the model."""
     return {
@@ -94,17 +105,21 @@ def export_checkpoint(
     config: Mapping, *, model: str, variant: str, sparsity: str, **_: str
 ) -> dict:
     """Returns how to load the model, and what its card says of where it comes from."""
-    entry, method = config["models"][model], config["variants"][variant]
+    entry = config["models"][model]
+    method = config["variants"][targets.pruned_as(config, variant)]
+    tuning = targets.finetuning_of(config, model, variant)
     pruned = entry.get("vision_from", model)
     told = {
         "model": _some(entry, "label", "source", "licence"),
-        "variant": method,
+        "variant": {**method, "label": config["variants"][variant]["label"]},
         "sparsity": sparsity,
     }
     if "score" in method:
         told["score"] = config["scores"][method["score"]]
     if "score" in method or targets.needs_samples(method):
         told["calibration"] = _calibration(config, targets.calibration_of(config, pruned, variant))
+    if tuning:
+        told["finetuning"] = config["finetuning"][tuning]
     return {"card": told, "loading": _some(entry, "dtype", "blocks")}
 
 
@@ -136,6 +151,7 @@ RULES: dict[str, Callable[..., dict]] = {
         allocate_sparsity,
         choose_max_sparsity,
         prune_model,
+        finetune_model,
         evaluate_model,
         export_checkpoint,
         compact_checkpoint,

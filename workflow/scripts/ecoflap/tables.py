@@ -16,6 +16,7 @@ COSTS = {
     "choosing_seconds": ("Choosing p_max (s)", 1),
     "allocation_seconds": ("Allocation (s)", 1),
     "pruning_seconds": ("Pruning (s)", 1),
+    "finetuning_seconds": ("Fine-tuning (s)", 1),
     "evaluation_seconds": ("Evaluation (s)", 1),
     "seconds": ("Seconds", 1),
     "gpu_hours": ("GPU-hours", 1),
@@ -24,8 +25,8 @@ COSTS = {
 }
 COST_NOTE = (
     "Mean over the calibration seeds. Of the computing itself, without starting Python and loading "
-    "the model; allocation: the whole job. Seconds and memory: scoring, choosing p_max and pruning "
-    "together, as in the published cost. Calibration samples and scores are made once for all that "
+    "the model; allocation: the whole job. Seconds and memory: scoring, choosing p_max, pruning and "
+    "fine-tuning together, of which the published cost has the first and the third. Calibration samples and scores are made once for all that "
     "use them. GPU-hours and energy: all stages of a row; energy is that of the whole GPU, where "
     "its driver tells it."
 )
@@ -249,8 +250,8 @@ def note(frame: pd.DataFrame) -> str:
     )
     text = (
         f"{over} Percent (CIDEr x 100), except perplexity. Removed: share of the prunable weights, "
-        "and of all weights of the model. Seconds and memory: scoring and pruning together, with "
-        "the weights, without loading them."
+        "and of all weights of the model. Seconds and memory: scoring, pruning and any "
+        "fine-tuning together, with the weights, without loading them."
     )
     if frame.loc[frame["source"] == "published", "model"].notna().any():
         text += (

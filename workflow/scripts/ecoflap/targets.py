@@ -8,9 +8,17 @@ from ecoflap.registry import FAMILIES, FROM_HUB, IMPORTED, WHOLE_MODEL
 
 DENSE = "dense"
 DENSE_SPARSITY = "0.0"
-FIGURES = ("tradeoff", "ablation", "sparsity-per-block", "score-scatter", "loss-landscape")
+FIGURES = (
+    "tradeoff",
+    "ablation",
+    "sparsity-per-block",
+    "score-scatter",
+    "loss-landscape",
+    "training-curve",
+)
 TABLES = ("table", "cost")
-EVALUATED = (*TABLES, "tradeoff", "ablation")  # what is made of pruned models; the others are not
+EVALUATED = (*TABLES, "tradeoff", "ablation")
+OF_PRUNED = (*EVALUATED, "training-curve")  # what is made of pruned models; the others are not
 
 DOWNLOAD = "results/downloads/{task}.json"
 DATASET = "results/datasets/{name}/{split}/{view}.json"
@@ -26,6 +34,9 @@ PRUNE_COST = "results/pruned/{model}/{variant}/seed{seed}/{sparsity}/cost.json"
 LAYERS = "results/pruned/{model}/{variant}/seed{seed}/{sparsity}/layers.parquet"
 EXPORT = "results/exports/{model}/{variant}/seed{seed}/{sparsity}"
 COMPACT = "results/compact/{model}/{variant}/seed{seed}/{sparsity}"
+FINETUNED = "results/finetuned/{model}/{variant}/seed{seed}/{sparsity}/changes.safetensors"
+CURVE = "results/finetuned/{model}/{variant}/seed{seed}/{sparsity}/curve.parquet"
+FINETUNE_COST = "results/finetuned/{model}/{variant}/seed{seed}/{sparsity}/cost.json"
 LANDSCAPE = "results/landscapes/{landscape}.parquet"
 METRICS = "results/evaluation/{model}/{variant}/seed{seed}/{sparsity}/{suite}/metrics.json"
 
@@ -55,9 +66,21 @@ def max_sparsity(variant: Mapping, sparsity: str) -> str:
     return default_max_sparsity(sparsity, given[1:]) if given.startswith("+") else given
 
 
+def pruned_as(config: Mapping, variant: str) -> str:
+    """Returns the variant that is pruned: for a fine-tuned one that which it comes from."""
+    return config["variants"][variant].get("from", variant)
+
+
+def finetuning_of(config: Mapping, model: str, variant: str) -> str | None:
+    """Returns how a variant of a model is fine-tuned, None if it is not."""
+    named = config["variants"][variant].get("finetune")
+    return named[model] if isinstance(named, Mapping) else named
+
+
 def calibration_of(config: Mapping, model: str, variant: str) -> str:
     """Returns the calibration set that a variant uses for a model."""
-    return config["variants"][variant].get("calibration", config["models"][model]["calibration"])
+    entry = config["variants"][pruned_as(config, variant)]
+    return entry.get("calibration", config["models"][model]["calibration"])
 
 
 def needs_samples(variant: Mapping) -> bool:
@@ -80,7 +103,7 @@ def points(config: Mapping, experiment: str) -> list[Point]:
     found = []
     for model in entry["models"]:
         for name in entry.get("variants", []):
-            variant = config["variants"][name]
+            variant = config["variants"][pruned_as(config, name)]
             seeded = needs_samples(variant) or "score" in variant
             seeds = entry.get("seeds", {}).get(name, config["seeds"])
             for sparsity in entry["sparsities"]:
@@ -109,11 +132,18 @@ def dense_models(config: Mapping, experiment: str) -> list[str]:
 def changed_points(config: Mapping, experiment: str) -> list[Point]:
     """Lists what is scored and pruned for an experiment.
 
-    A model with the vision tower of another is evaluated with what that other one lost.
+    A model with the vision tower of another is evaluated with what that other one lost; a
+    fine-tuned variant is pruned as the one it comes from.
     """
-    found = points(config, experiment)
-    sources = (config["models"][point.model].get("vision_from", point.model) for point in found)
-    return list(dict.fromkeys(p._replace(model=m) for p, m in zip(found, sources, strict=True)))
+    return list(
+        dict.fromkeys(
+            point._replace(
+                model=config["models"][point.model].get("vision_from", point.model),
+                variant=pruned_as(config, point.variant),
+            )
+            for point in points(config, experiment)
+        )
+    )
 
 
 def suites_of(config: Mapping, tasks: list[str]) -> list[str]:
@@ -166,9 +196,21 @@ def pruned(config: Mapping, experiment: str, template: str = CHANGES) -> Iterato
 def pruned_for_evaluation(
     config: Mapping, experiment: str, template: str = CHANGES
 ) -> Iterator[str]:
-    """Yields a file of each pruned model that an experiment evaluates."""
-    if config["experiments"][experiment]["kind"] in EVALUATED:
+    """Yields a file of each pruned model that an experiment evaluates or fine-tunes."""
+    if config["experiments"][experiment]["kind"] in OF_PRUNED:
         yield from pruned(config, experiment, template)
+
+
+def finetuned(config: Mapping, experiment: str, template: str = FINETUNED) -> Iterator[str]:
+    """Yields a file of each fine-tuned model of an experiment."""
+    for point in points(config, experiment):
+        if "finetune" in config["variants"][point.variant]:
+            yield template.format(**point._asdict())
+
+
+def curves(config: Mapping, experiment: str) -> Iterator[str]:
+    """Yields the training curves of an experiment."""
+    yield from finetuned(config, experiment, CURVE)
 
 
 def margins(config: Mapping, experiment: str) -> Iterator[str]:
@@ -225,6 +267,9 @@ def datasets(config: Mapping, experiment: str) -> Iterator[tuple[str, str, str]]
     """Yields name, split and view of each data set that an experiment reads."""
     names = [path.split("/")[3] for path in samples(config, experiment)]
     entries = [config["calibrations"][name] for name in names]
+    for point in points(config, experiment):
+        if name := finetuning_of(config, point.model, point.variant):
+            entries += config["finetuning"][name]["data"]
     entries += [config["tasks"][name] for name in task_names(config, experiment)]
     for used in (entry["dataset"] for entry in entries if "dataset" in entry):
         yield used["name"], used["split"], used["view"]
@@ -254,7 +299,7 @@ def samples(config: Mapping, experiment: str) -> Iterator[str]:
     entry = config["experiments"][experiment]
     for point in changed_points(config, experiment):
         variant = config["variants"][point.variant]
-        pruned = entry["kind"] in EVALUATED and needs_samples(variant)
+        pruned = entry["kind"] in OF_PRUNED and needs_samples(variant)
         if pruned or is_auto(variant) or "score" in variant:
             calibration = calibration_of(config, point.model, point.variant)
             yield SAMPLES.format(**point._asdict(), calibration=calibration)
@@ -323,6 +368,7 @@ def figure_inputs(config: Mapping, experiment: str) -> Iterator[str]:
         "sparsity-per-block": plans,
         "score-scatter": scores,
         "loss-landscape": landscapes,
+        "training-curve": curves,
     }
     return sources[config["experiments"][experiment]["kind"]](config, experiment)
 
@@ -356,6 +402,7 @@ def made(config: Mapping) -> list[str]:
         *collect(config, margins),
         *collect(config, plans),
         *collect(config, pruned_for_evaluation, PRUNE_COST),
+        *collect(config, finetuned, FINETUNE_COST),
         *(beside(path, "cost.json") for path in collect(config, metrics)),
         *collect(config, landscapes),
     ]
@@ -389,6 +436,7 @@ def jobs(config: Mapping, experiment: str) -> dict[str, int]:
         ("choose_max_sparsity", margins),
         ("allocate_sparsity", plans),
         ("prune_model", pruned_for_evaluation),
+        ("finetune_model", finetuned),
         ("evaluate_model", metrics),
         ("loss_landscape", landscapes),
     ):

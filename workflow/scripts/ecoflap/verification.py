@@ -27,6 +27,10 @@ ARTIFACTS = (
     (targets.CHANGES, "pruned", "prune_model"),
     (targets.LAYERS, "layers", "prune_model"),
     (targets.PRUNE_COST, "cost", "prune_model"),
+    (targets.FINETUNED, "pruned", "finetune_model"),
+    (targets.beside(targets.FINETUNED, "layers.parquet"), "layers", "finetune_model"),
+    (targets.CURVE, "curve", "finetune_model"),
+    (targets.FINETUNE_COST, "cost", "finetune_model"),
     (targets.METRICS, "metrics", "evaluate_model"),
     (targets.beside(targets.METRICS, "predictions.parquet"), "predictions", "evaluate_model"),
     (targets.beside(targets.METRICS, "cost.json"), "cost", "evaluate_model"),
@@ -96,6 +100,8 @@ def _look(
             artifacts.checked(path.parent, kind)
         if kind == "pruned":
             _check_sparsity(path)
+        if rule == "finetune_model" and kind == "pruned":
+            _check_masks(path, head)
     except ArtifactError as error:
         return Found(path, DAMAGED, str(error))
     try:
@@ -151,6 +157,23 @@ def _check_sparsity(path: Path) -> None:
             raise ArtifactError(
                 f"{path} removes {removed} of {n} weights of {name}; layers.parquet says {reported}"
             )
+
+
+def _check_masks(path: Path, head: Mapping) -> None:
+    """Looks whether a fine-tuned model is zero wherever the pruned one that it comes from is."""
+    tuned, _ = artifacts.read_tensors(path, "pruned")
+    source = next(name for name in head["inputs"] if name.endswith("/changes.safetensors"))
+    pruned, _ = artifacts.read_tensors(source, "pruned")
+    layers, _ = artifacts.read_table(path.with_name("layers.parquet"), "layers")
+    for name in layers["name"]:
+        tensor = tuned[name]
+        if f"{name}.mask" in pruned:
+            gone = artifacts.unpack_mask(pruned[f"{name}.mask"], tuple(tensor.shape))
+        else:
+            gone = pruned[name] == 0
+        back = int((tensor[gone] != 0).sum())
+        if back:
+            raise ArtifactError(f"{path} has {back} weights of {name} that {source} removes")
 
 
 def summary(found: list[Found]) -> str:

@@ -170,6 +170,11 @@ class Model:
             return None
         return "vision" if any(part in lowered for part in self.vision_names) else "language"
 
+    @property
+    def reads_labels(self) -> bool:
+        """Whether the logits at a token of the labels are about that token: beside an encoder."""
+        return self._has_encoder
+
     def group_of(self, tower: str) -> str:
         """Returns what Wanda compares in a tower: each ``row`` or the whole ``matrix``."""
         return "row" if tower in self.row_towers else "matrix"

@@ -1,0 +1,34 @@
+# A pruned model is trained on. What a killed job goes on from is no output, so it stays.
+rule finetune_model:
+    input:
+        model="results/models/{model}",
+        pruned=finetune_changes,
+        datasets=finetune_reports,
+    output:
+        changes="results/finetuned/{model}/{variant}/seed{seed}/{sparsity}/changes.safetensors",
+        layers="results/finetuned/{model}/{variant}/seed{seed}/{sparsity}/layers.parquet",
+        curve="results/finetuned/{model}/{variant}/seed{seed}/{sparsity}/curve.parquet",
+        cost="results/finetuned/{model}/{variant}/seed{seed}/{sparsity}/cost.json",
+    log:
+        "results/logs/finetune_model/{model}/{variant}/seed{seed}/{sparsity}.log",
+    benchmark:
+        "results/benchmarks/finetune_model/{model}/{variant}/seed{seed}/{sparsity}.tsv"
+    wildcard_constraints:
+        variant="|".join(TUNED) or "none",
+    conda:
+        environment
+    threads: 1
+    resources:
+        gpu=GPUS,
+        mem_mb=growing(8000),
+        runtime=growing(2880),
+    params:
+        config=read_by("finetune_model"),
+        source=finetune_source,
+        device=config["device"],
+        python=interpreter,
+        code=finetune_code,
+    message:
+        "Fine-tuning {wildcards.model} {wildcards.variant} {wildcards.sparsity}, seed {wildcards.seed}"
+    script:
+        "../scripts/finetune_model.py"
