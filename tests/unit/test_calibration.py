@@ -138,3 +138,15 @@ def test_classes_become_captions_and_pairs_stay_together(monkeypatch):
 def test_a_sample_without_words_is_named(monkeypatch, example, form):
     with pytest.raises(DataError, match="of the calibration sample 17 is empty"):
         encoded(monkeypatch, [{"id": "17", **example}], format=form)
+
+
+def test_a_prompt_stands_before_a_whole_caption_or_around_a_question():
+    picture = Image.new("RGB", (2, 2))
+    captioned = {"id": "1", "image": picture, "captions": ["a red ball"]}
+    made = calibration.prepare(captioned, {"format": "prompt-caption", "prompt": "see:"}, 0)
+    assert (made["prompt"], made["target"]) == ("see:", "a red ball")
+    asked = {"id": "2", "image": picture, "question": "what?", "answers": ["a ball"]}
+    entry = {"format": "question-answer"}
+    assert calibration.prepare(asked, entry, 0)["prompt"] == "what?"
+    made = calibration.prepare(asked, {**entry, "prompt": "Q: {question} A:"}, 0)
+    assert (made["prompt"], made["target"]) == ("Q: what? A:", "a ball")
