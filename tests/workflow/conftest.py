@@ -3,17 +3,6 @@
 import pytest
 from projects import Project
 
-SHARED = ("finished", "real")  # fixtures that run a whole DAG
-
-
-@pytest.hookimpl(tryfirst=True)  # xdist reads the marks in its own hook
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keeps the tests that share a finished run in one worker process, which makes it once."""
-    for item in items:
-        for name in SHARED:
-            if name in getattr(item, "fixturenames", ()):
-                item.add_marker(pytest.mark.xdist_group(name))
-
 
 @pytest.fixture(scope="session")
 def project(tmp_path_factory):
