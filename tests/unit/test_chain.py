@@ -157,7 +157,8 @@ def test_a_family_goes_through_the_whole_chain(family, tmp_path, monkeypatch):
     build, split, view, form = chain.calibration
     used = dataset(build(tmp_path / "calibration"), split, view)
     assert check.check(used)["examples"] >= 6
-    settings = {"dataset": used, "format": form, "samples": 6, "window": 8, "prompt": "a {label}"}
+    settings = {"dataset": used, "format": form, "samples": 6, "window": 8}
+    settings |= {"prompt": "a {label}"} if form == "image-label" else {}
     samples, manifest = calibration.collect(model, settings, seed=0)
     assert len({sample["id"] for sample in manifest["samples"]}) == 6
     batches = calibration.batches(samples, 3)

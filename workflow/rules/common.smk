@@ -52,7 +52,7 @@ wildcard_constraints:
     )
     or "none",
     seed="[0-9]+",
-    sparsity="0[.][0-9]+",
+    sparsity="0[.](0|[0-9]*[1-9])",
 
 
 def growing(first):

@@ -23,6 +23,11 @@ def missing_at_start():
     if workflow.executor_plugin.name == "slurm":
         yield from readiness.slurm_problems()
     jobs = list(workflow.dag.needrun_jobs())
+    on_gpu = config["device"] == "cuda" and any(
+        job.resources.get("gpu") for job in jobs
+    )
+    if on_gpu and workflow.executor_plugin.name == "local":
+        yield from readiness.gpu_problems()
     running = {model_of(job.wildcards) for job in jobs if hasattr(job.params, "python")}
     preparing = {
         job.wildcards.model for job in jobs if job.rule.name == "prepare_model"

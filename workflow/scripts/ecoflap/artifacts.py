@@ -133,11 +133,15 @@ class _Atomic:
             _seal(self.temporary)
         with self.temporary.open("rb+") as file:
             os.fsync(file.fileno())
-        # safetensors writes files that only their owner may read.
-        mask = os.umask(0)
-        os.umask(mask)
-        self.temporary.chmod(0o666 & ~mask)
+        share(self.temporary)
         self.temporary.replace(self.target)
+
+
+def share(path: Path) -> None:
+    """Lets others read a file as far as the umask says; safetensors lets its owner alone."""
+    mask = os.umask(0)
+    os.umask(mask)
+    path.chmod(0o666 & ~mask)
 
 
 def _placed(head: Mapping, path: Path | str) -> dict:

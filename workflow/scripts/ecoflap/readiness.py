@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
@@ -65,6 +66,18 @@ def missing(
                 f"a folder with {file}",
                 "Correct the path; it counts from where snakemake runs.",
             )
+
+
+def gpu_problems() -> Iterator[str]:
+    """Yields why this machine runs no jobs on a GPU."""
+    # Another process: Snakemake itself needs no torch, and importing it takes seconds.
+    code = "import torch; raise SystemExit(not torch.cuda.is_available())"
+    if subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode:
+        yield message(
+            "device 'cuda', but torch sees no GPU here",
+            "cuda where there is a GPU, cpu, auto",
+            "Use --config device=cpu, or run where a GPU is.",
+        )
 
 
 def slurm_problems() -> Iterator[str]:

@@ -11,7 +11,10 @@ from typing import NamedTuple
 from ecoflap import artifacts, runtime, settings, targets
 from ecoflap.errors import ArtifactError, ConfigError
 
-ANY = {"seed": "[0-9]+", "sparsity": "0[.][0-9]+"}  # what a wildcard stands for in a path
+ANY = {
+    "seed": "[0-9]+",
+    "sparsity": "0[.](?:0|[0-9]*[1-9])",
+}  # what a wildcard stands for in a path
 # Path, kind, and the rule whose settings it rests on.
 ARTIFACTS = (
     ("results/models/{model}/manifest.json", "model", "prepare_model"),

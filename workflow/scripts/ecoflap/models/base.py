@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 import torch
 from torch import nn
 
+from ecoflap import artifacts
 from ecoflap.errors import ModelError, message
 from ecoflap.models import structure
 from ecoflap.models.offload import Offload
@@ -293,6 +294,8 @@ class Model:
                 self.weights.store.save(self.module, Path(folder))
             else:
                 self.module.save_pretrained(folder)
+        for file in Path(folder).glob("*.safetensors"):
+            artifacts.share(file)
         if self.processor is not None:
             self.processor.save_pretrained(folder)
         if self.masks:
