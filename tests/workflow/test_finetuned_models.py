@@ -9,8 +9,8 @@ import time
 import pandas as pd
 import pytest
 import torch
-from conftest import SMALL
 from ecoflap import artifacts, finetuning, models, pruning
+from projects import SMALL
 from test_faults import start
 
 FOLDER = "results/finetuned/demo-clip/small-tuned/seed0/0.5"
