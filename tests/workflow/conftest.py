@@ -1,5 +1,8 @@
 """Projects that tests share."""
 
+import copy
+import shutil
+
 import pytest
 from projects import Project
 
@@ -17,3 +20,12 @@ def finished(tmp_path_factory):
     code, output = made.snakemake()
     assert code == 0, output
     return made
+
+
+@pytest.fixture(scope="module")
+def copied(finished, tmp_path_factory):
+    """A copy of the finished project to change and to damage."""
+    project = copy.copy(finished)
+    project.folder = tmp_path_factory.mktemp("copied") / "ecoflap"
+    shutil.copytree(finished.folder, project.folder, symlinks=True)
+    return project

@@ -1,9 +1,7 @@
 """Kills and damage: each run ends with the bytes of one that nothing disturbed."""
 
-import copy
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -101,16 +99,6 @@ def flip(path):
     content = bytearray(path.read_bytes())
     content[len(content) // 3] ^= 1
     path.write_bytes(content)
-
-
-@pytest.fixture(scope="module")
-def copied(finished, tmp_path_factory):
-    """A copy of the finished project to damage."""
-    folder = tmp_path_factory.mktemp("copied") / "ecoflap"
-    shutil.copytree(finished.folder, folder, symlinks=True)
-    project = copy.copy(finished)
-    project.folder = folder
-    return project
 
 
 @pytest.mark.parametrize(

@@ -75,15 +75,6 @@ def test_nothing_changed(finished):
     assert "Nothing to be done" in output
 
 
-@pytest.fixture(scope="module")
-def copied(finished, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("copied") / "ecoflap"
-    shutil.copytree(finished.folder, folder, symlinks=True)
-    project = copy.copy(finished)
-    project.folder = folder
-    return project
-
-
 def test_a_touched_script(copied):
     os.utime(copied.folder / "workflow/scripts/prune_model.py")
     os.utime(copied.folder / LIBRARY / "pruning.py")
