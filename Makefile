@@ -43,7 +43,7 @@ demo: $(STAMP)  ## all tables and figures on the demo models, one calibration se
 	@cat results/tables/table1.md
 
 test: $(STAMP)  ## unit, property and workflow tests
-	OMP_NUM_THREADS=1 $(RUN)/python -m pytest -n $(CORES) --maxprocesses 8 --dist loadfile
+	OMP_NUM_THREADS=1 $(RUN)/python -m pytest -n $(CORES) --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 
 test-environments: $(STAMP) $(ENVIRONMENTS:%=.venv-%/.installed)  ## models with an environment of their own
 	.venv-lavis/bin/python -m pytest -m environments tests/environments/test_blip_nlvr.py

@@ -55,12 +55,15 @@ NUMBERS = ("metrics.json", "predictions.parquet", "changes.safetensors")  # laye
 class Project:
     """A working copy in which snakemake runs."""
 
-    def __init__(self, folder: Path):
-        """Copies what the repository holds, without environment, results and caches."""
+    def __init__(self, folder: Path, made: Path | None = None):
+        """Copies a project with all that was made in it, or what the repository holds."""
+        self.folder = folder / "ecoflap"
+        if made:
+            shutil.copytree(made, self.folder, symlinks=True)
+            return
         ignored = shutil.ignore_patterns(
             ".venv*", ".git", ".snakemake", "results", "__pycache__", ".*_cache", ".hypothesis"
         )
-        self.folder = folder / "ecoflap"
         shutil.copytree(ROOT, self.folder, ignore=ignored)
         self.write_config(SMALL)
 
@@ -96,6 +99,10 @@ class Project:
         assert code == 0, output
         stats = output.partition("Job stats:")[2].partition("\n\n")[0]
         return {name: int(n) for name, n in re.findall(r"^(\w+) +(\d+)$", stats, re.M)}
+
+    def copy(self, folder: Path) -> "Project":
+        """Returns a copy to change, in which nothing that was made here runs again."""
+        return Project(folder, self.folder)
 
     def edit(self, path: str, old: str, new: str):
         """Replaces text in a file for the length of a ``with``."""

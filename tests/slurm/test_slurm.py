@@ -164,15 +164,27 @@ def test_a_job_that_was_promised_a_gpu_does_not_compute_without(submitted):
     assert not (project.folder / OTHER_SCORE).exists()
 
 
+def stopped(project, *scripts):
+    """A condition: the first job of each script stands still, whichever of them starts first."""
+    seen = set()
+
+    def all_stopped():
+        for script in scripts:
+            if script not in seen and (running := jobs_of(project, script)):
+                os.kill(running[0], signal.SIGSTOP)
+                seen.add(script)
+        return len(seen) == len(scripts)
+
+    return all_stopped
+
+
 @pytest.fixture(scope="module")
 def disturbed(submitted, tmp_path_factory):
     """A project in which three jobs met a fault each, and what the run printed.
 
     One is cancelled, one has less memory than it needs, one stands still until its time is over.
     """
-    project = copy.copy(submitted[0])
-    project.folder = tmp_path_factory.mktemp("disturbed") / "ecoflap"
-    shutil.copytree(submitted[0].folder, project.folder, symlinks=True)
+    project = submitted[0].copy(tmp_path_factory.mktemp("disturbed"))
     for file in (MASKS, DENSE):
         shutil.rmtree((project.folder / file).parent)
     text = (ROOT / "docs" / "cluster.md").read_text()
@@ -189,9 +201,7 @@ def disturbed(submitted, tmp_path_factory):
         started = in_shell(
             project, "source .venv/bin/activate", f"{run} -- {MASKS} {DENSE} {OTHER_SCORE}"
         )
-        wait_for(lambda: jobs_of(project, "evaluate_model.py"), started)
-        os.kill(jobs_of(project, "evaluate_model.py")[0], signal.SIGSTOP)
-        wait_for(lambda: jobs_of(project, "prune_model.py"), started)
+        wait_for(stopped(project, "evaluate_model.py", "prune_model.py"), started)
         running = query("squeue", "--noheader", "--states=R", "--format=%i %k")
         subprocess.run(["scancel", re.search(r"(\d+) rule_prune_model", running)[1]], check=True)
         output = started.communicate()[0]

@@ -123,9 +123,8 @@ def test_a_config_file_that_is_no_config_is_told(project, text, said):
     assert "Traceback" not in output
 
 
-def job_fails(tmp_path, change, *said, **options):
-    """Runs the small DAG with another configuration in a folder of its own."""
-    project = Project(tmp_path)
+def job_fails(project, change, *said, **options):
+    """Runs the small DAG of a project of its own with another configuration."""
     content = copy.deepcopy(SMALL)
     change(content, project.folder)
     project.write_config(content)
@@ -136,10 +135,11 @@ def test_fewer_samples_than_asked_for(tmp_path):
     def change(content, _):
         content["calibrations"]["scenes-image-captions"]["samples"] = 1_000_000
 
-    job_fails(tmp_path, change, "1000000 calibration samples asked for", arguments=["calibrations"])
+    said = "1000000 calibration samples asked for"
+    job_fails(Project(tmp_path), change, said, arguments=["calibrations"])
 
 
-def test_a_pattern_that_does_not_fit_the_matrices(tmp_path):
+def test_a_pattern_that_does_not_fit_the_matrices(finished, tmp_path):
     def change(content, _):
         content["variants"]["small-ecoflap"] = {
             "label": "x",
@@ -149,7 +149,7 @@ def test_a_pattern_that_does_not_fit_the_matrices(tmp_path):
         content["experiments"]["small-table"]["sparsities"] = ["0.4"]
 
     job_fails(
-        tmp_path,
+        finished.copy(tmp_path),
         change,
         "3:5",
         arguments=["results/pruned/demo-clip/small-ecoflap/seed0/0.4/changes.safetensors"],
@@ -172,7 +172,7 @@ def test_weights_that_are_not_numbers(tmp_path):
     def change(content, folder):
         content["models"] = {"demo-clip": {"source": checkpoint(folder, spoil)}}
 
-    job_fails(tmp_path, change, "not finite", arguments=["results/models/demo-clip"])
+    job_fails(Project(tmp_path), change, "not finite", arguments=["results/models/demo-clip"])
 
 
 def test_a_checkpoint_cut_short(tmp_path):
@@ -183,14 +183,11 @@ def test_a_checkpoint_cut_short(tmp_path):
     def change(content, folder):
         content["models"] = {"demo-clip": {"source": checkpoint(folder, cut)}}
 
-    job_fails(tmp_path, change, "model.safetensors", arguments=["results/models/demo-clip"])
+    goal = "results/models/demo-clip"
+    job_fails(Project(tmp_path), change, "model.safetensors", arguments=[goal])
 
 
 def test_a_hub_id_without_network(tmp_path):
-    def change(content, _):
-        source = {"hub": "no-one/nothing", "revision": "0" * 40, "folder": None}
-        content["models"] = {"demo-clip": {"source": source}}
-
     project = Project(tmp_path)
     models = yaml.safe_load((project.folder / "config/models.yaml").read_text())
     source = {"hub": "no-one/nothing", "revision": "0" * 40}
@@ -199,7 +196,7 @@ def test_a_hub_id_without_network(tmp_path):
     refused(project, "no-one/nothing", "Allowed: ", arguments=["results/models/demo-clip"])
 
 
-def test_a_picture_cut_short(tmp_path):
+def test_a_picture_cut_short(finished, tmp_path):
     def change(content, folder):
         (folder / "pictures").mkdir()
         for name in ("a", "b"):
@@ -217,7 +214,8 @@ def test_a_picture_cut_short(tmp_path):
         }
 
     goal = "results/calibration/demo-clip/mine/seed0/samples.safetensors"
-    job_fails(tmp_path, change, "the picture b.png cannot be read", arguments=[goal])
+    said = "the picture b.png cannot be read"
+    job_fails(finished.copy(tmp_path), change, said, arguments=[goal])
 
 
 def test_missing_java_is_told_before_the_first_job(project, tmp_path):

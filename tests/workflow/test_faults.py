@@ -7,7 +7,6 @@ import subprocess
 import sys
 import time
 
-import pytest
 from projects import ROOT, Project, jobs_of, numbers, wait_for
 
 SCORES = "results/scores/demo-clip/scenes-image-captions/seed0/small.parquet"
@@ -101,25 +100,28 @@ def flip(path):
     path.write_bytes(content)
 
 
-@pytest.mark.parametrize(
-    ("damage", "file", "rule", "said"),
-    [
-        (cut, MASKS, "evaluate_model", "cannot read"),
-        (flip, SCORES, "allocate_sparsity", "its bytes are not those that were written"),
-        (older, PLAN, "prune_model", "has schema version 2. Allowed: 3"),
-    ],
-)
-def test_a_damaged_artifact_is_told_before_it_is_used(copied, finished, damage, file, rule, said):
-    path = copied.folder / file
-    times = os.stat(path)
-    damage(path)
-    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))  # Snakemake sees no change
-    code, output = copied.snakemake("--forcerun", rule, "--until", rule)
-    assert code != 0
-    assert file in output
-    assert said in output
-    assert "Traceback" not in output
-    path.unlink()
-    code, output = copied.snakemake("--forcerun", rule)
+# What is damaged, and the rule that reads it; in an order in which each failure, which deletes what
+# its rule makes, leaves the next file to damage.
+DAMAGES = [
+    (cut, MASKS, "evaluate_model", "cannot read"),
+    (older, PLAN, "prune_model", "has schema version 2. Allowed: 3"),
+    (flip, SCORES, "allocate_sparsity", "its bytes are not those that were written"),
+]
+
+
+def test_a_damaged_artifact_is_told_before_it_is_used(finished, tmp_path):
+    project = finished.copy(tmp_path)
+    for damage, file, rule, said in DAMAGES:
+        path = project.folder / file
+        times = os.stat(path)
+        damage(path)
+        os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))  # Snakemake sees no change
+        code, output = project.snakemake("--forcerun", rule, "--until", rule)
+        assert code != 0
+        assert file in output
+        assert said in output
+        assert "Traceback" not in output
+        path.unlink()
+    code, output = project.snakemake("--forcerun", "compute_scores")
     assert code == 0, output
-    assert numbers(copied) == numbers(finished)
+    assert numbers(project) == numbers(finished)

@@ -1,6 +1,5 @@
 """What runs again after what: each line of the README's table, on a finished run."""
 
-import copy
 import os
 import shutil
 
@@ -122,10 +121,9 @@ def test_a_cache_between_workflows_makes_the_same_files(finished, tmp_path_facto
     rules = ("extract_calibration", "compute_scores", "evaluate_model")
     made, stored = [], []
     for name in ("first", "second"):
-        project = copy.copy(finished)
-        project.folder = tmp_path_factory.mktemp(name) / "ecoflap"
-        ignored = shutil.ignore_patterns("results", ".snakemake")
-        shutil.copytree(finished.folder, project.folder, symlinks=True, ignore=ignored)
+        project = finished.copy(tmp_path_factory.mktemp(name))
+        for stage in ("calibration", "scores", "evaluation", "logs"):
+            shutil.rmtree(project.folder / "results" / stage)
         goal = "results/evaluation/demo-clip/dense/seed0/0.0/demo-zero-shot/metrics.json"
         code, output = project.snakemake(
             "--cache", *rules, "--", SCORES, goal, environment=environment
