@@ -52,7 +52,7 @@ CONFIGS = [
     ("variants/small-ecoflap/score", "smal", "unknown score 'smal'", "Did you mean 'small'"),
     ("variants/small-ecoflap/allocation", "ecoflop", "'ecoflop'", "Did you mean 'ecoflap'"),
     ("variants/wanda/criterion", "wandas", "'wandas'", "Did you mean 'wanda'"),
-    ("variants/wanda/pattern", "4:2", "4:2", "pattern"),
+    ("variants/wanda/pattern", "4:2", "the pattern 4:2 removes nothing", "N below 2"),
     ("variants/a b", {"label": "x", "criterion": "wanda"}, "'a b' cannot be part of", "hyphens"),
     ("variants/a/b", {"label": "x", "criterion": "wanda"}, "unknown key", "a"),
     ("models/demo..clip", {}, "'demo..clip' cannot be part of a path", "hyphens"),

@@ -2,6 +2,7 @@
 
 import copy
 import os
+import shutil
 import signal
 import time
 
@@ -10,6 +11,7 @@ import pytest
 import torch
 from ecoflap import artifacts, finetuning, models, pruning
 from projects import SMALL
+from safetensors.torch import load_file, save_file
 from test_faults import start
 
 FOLDER = "results/finetuned/demo-clip/small-tuned/seed0/0.5"
@@ -91,6 +93,22 @@ def undisturbed(project):
     settings = {**FURTHER["finetuning"]["small"], **DEFAULTS}
     curve = finetuning.finetune(model, settings)
     return dict(model.module.named_parameters()), curve
+
+
+def test_a_checkpoint_that_changed_after_pruning_is_not_trained_on(project):
+    weights = project.folder / "results/models/demo-clip/model.safetensors"
+    shutil.copy2(weights, project.folder / "kept.safetensors")
+    try:
+        tensors = load_file(weights)
+        tensors["logit_scale"] += 1
+        save_file(tensors, weights, metadata={"format": "pt"})
+        code, output = project.snakemake(f"{FOLDER}/cost.json", "--rerun-triggers", "input")
+    finally:
+        shutil.copy2(project.folder / "kept.safetensors", weights)
+    assert code != 0
+    assert "model.safetensors is changed" in output
+    assert "Traceback" not in output
+    assert not (project.folder / FOLDER).exists() or not any((project.folder / FOLDER).iterdir())
 
 
 def test_a_killed_job_goes_on_and_what_it_makes_is_evaluated_and_verified(project):

@@ -33,9 +33,22 @@ COUNTS = {
     "maxItems": "at most {} of them",
     "uniqueItems": "each entry once",
 }
+
+
+def _properties(
+    validator: jsonschema.Validator, properties: Mapping, instance: object, _schema: Mapping
+) -> Iterator[jsonschema.ValidationError]:
+    """Checks the keys of a mapping; jsonschema itself does not say which key may not be there."""
+    for key, schema in properties.items():
+        if isinstance(instance, Mapping) and key in instance:
+            entry = {"not": {}} if schema is False else schema
+            yield from validator.descend(instance[key], entry, path=key, schema_path=key)
+
+
 # JSON calls 1.0 an integer; in a path it would be another seed than 1.
 Validator = jsonschema.validators.extend(
     jsonschema.Draft202012Validator,
+    {"properties": _properties},
     type_checker=jsonschema.Draft202012Validator.TYPE_CHECKER.redefine(
         "integer", lambda _, value: isinstance(value, int) and not isinstance(value, bool)
     ),
@@ -161,9 +174,10 @@ def _fill_defaults(content: object, schema: Mapping) -> None:
 def _explain(place: str, error: jsonschema.ValidationError) -> str:
     """Turns a schema violation into value, allowed, remedy."""
     schema, seen = error.schema, error.instance
-    if schema is False:
+    if error.validator == "not" and not error.validator_value:
         return message(f"{place}: {seen!r}", "nothing: this kind does not use it", "Remove it.")
-    about, limit = schema.get("description", ""), error.validator_value
+    about, limit = schema.get("description", "").rstrip("."), error.validator_value
+    told = about and f"{about}."
     if error.validator == "additionalProperties":
         known = schema.get("properties", {})
         extra = [key for key in seen if key not in known]
@@ -186,12 +200,12 @@ def _explain(place: str, error: jsonschema.ValidationError) -> str:
         return message(f"{place}: {error.message}", pairs, "Add the key.")
     if error.validator in COUNTS:
         rule = COUNTS[error.validator].format(error.validator_value)
-        return message(f"{place}: {seen!r}", rule, about or "Correct the list.")
+        return message(f"{place}: {seen!r}", rule, told or "Correct the list.")
     if error.validator == "pattern":
         allowed = about or f"text of the form {limit}"
         return message(f"{place}: {seen!r}", allowed, f"It must match {limit}.")
     allowed = about if isinstance(limit, list) else f"{error.validator} {limit}"
-    return message(f"{place}: {seen!r}", allowed, about or "Correct the value.")
+    return message(f"{place}: {seen!r}", allowed, told or "Correct the value.")
 
 
 def _id_problems(section: str, content: Mapping) -> Iterator[str]:

@@ -311,6 +311,13 @@ def _pattern_problems(place: str, variant: Mapping, sparsity: Fraction) -> Itera
     kept, colon, of = variant.get("pattern", "").partition(":")
     if not colon:
         return
+    if kept != "n" and int(kept) >= int(of):
+        yield message(
+            f"{place}: the pattern {variant['pattern']} removes nothing",
+            f"N:{of} with N below {of}",
+            "Correct the pattern of the variant.",
+        )
+        return
     share = (1 - sparsity) * int(of)  # of each M weights, what stays
     uniform = variant.get("allocation", "uniform") == "uniform"
     if (kept != "n" or uniform) and share != (int(kept) if kept.isdecimal() else round(share)):
