@@ -134,6 +134,11 @@ def test_a_wrong_config_stops_before_any_job(project, section, said):
         ("evaluation/demo-clip/dense/seed0/0.5/shape/metrics.json", "0.0 for dense"),
         ("evaluation/demo-clip/wanda/seed0/0.0/shape/metrics.json", "0.0 for dense"),
         ("pruned/demo-clip/dense/seed0/0.5/changes.safetensors", "MissingRuleException"),
+        ("pruned/demo-clip/wanda-2-4/seed0/0.6/changes.safetensors", "a sparsity of 1 - N/4"),
+        ("evaluation/demo-clip/wanda/seed0/0.5/captions/metrics.json", "does not suit model"),
+        ("evaluation/demo-blip2/dense/seed0/0.0/shape/metrics.json", "does not suit model"),
+        ("finetuned/demo-clip/ecoflap-finetuned/seed0/0.5/curve.parquet", "of the format"),
+        ("exports/demo-clip/ecoflap-finetuned/seed0/0.5", "of the format"),
     ],
 )
 def test_files_of_points_that_cannot_be_are_refused(project, path, said):

@@ -11,7 +11,7 @@ SCRIPTS = Path(workflow.basedir, "workflow", "scripts")
 sys.path.insert(0, str(SCRIPTS))
 
 from ecoflap import config as configuration
-from ecoflap import costs, published, runtime, settings, targets
+from ecoflap import costs, published, references, runtime, settings, targets
 from ecoflap.errors import ConfigError
 from ecoflap.registry import ADAPTERS, CRITERIA, DATASETS, LAYOUTS, SCORES
 
@@ -99,6 +99,14 @@ def dataset(entry):
     if name in DATASETS:
         return DATASETS.module_name(name)
     return LAYOUTS.module_name(config["datasets"][name]["layout"])
+
+
+@functools.cache
+def refuse_unfit(model, variant, sparsity, suite=None):
+    """A file that is asked for by its path may be of a point that no experiment may have."""
+    problems = references.point_problems(config, model, variant, sparsity, suite)
+    for problem in problems:
+        raise WorkflowError(problem)
 
 
 def variant(wildcards):
@@ -212,6 +220,7 @@ def margins_code(wildcards):
 
 # prune_model
 def prune_plan(wildcards):
+    refuse_unfit(wildcards.model, wildcards.variant, wildcards.sparsity)
     return targets.PLAN if targets.needs_plan(variant(wildcards)) else []
 
 
@@ -232,6 +241,7 @@ def prune_code(wildcards):
 
 # finetune_model
 def finetune_changes(wildcards):
+    refuse_unfit(wildcards.model, wildcards.variant, wildcards.sparsity)
     values = {**dict(wildcards.items()), "variant": finetune_source(wildcards)}
     return targets.CHANGES.format(**values)
 
@@ -263,6 +273,10 @@ def evaluation_changes(wildcards):
             f"sparsity {wildcards.sparsity} of the variant {wildcards.variant}. Allowed: "
             f"{targets.DENSE_SPARSITY} for {targets.DENSE}, above it for others. Correct the path."
         )
+    refuse_unfit(
+        *(wildcards.model, wildcards.variant, wildcards.sparsity),
+        wildcards.get("suite"),
+    )
     if dense:
         return []
     template = targets.FINETUNED if wildcards.variant in TUNED else targets.CHANGES

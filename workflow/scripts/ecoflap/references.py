@@ -17,7 +17,15 @@ from ecoflap.registry import (
     WHOLE_MODEL,
     unknown,
 )
-from ecoflap.targets import calibration_of, finetuning_of, is_auto, max_sparsity, pruned_as
+from ecoflap.targets import (
+    DENSE,
+    calibration_of,
+    finetuning_of,
+    is_auto,
+    max_sparsity,
+    pruned_as,
+    tasks_of,
+)
 
 
 def reference_problems(config: Mapping) -> Iterator[str]:
@@ -64,8 +72,31 @@ def reference_problems(config: Mapping) -> Iterator[str]:
             yield message(
                 f"suites.{name} is also the name of a task", "another name", "Rename the suite."
             )
-    for name, experiment in config["experiments"].items():
-        yield from _experiment_problems(f"experiments.{name}", config, experiment)
+    for name in config["experiments"]:
+        yield from _experiment_problems(f"experiments.{name}", config, name)
+
+
+def point_problems(
+    config: Mapping, model: str, variant: str, sparsity: str, suite: str | None = None
+) -> Iterator[str]:
+    """Yields what is wrong with a point that no experiment may have, asked for as a file.
+
+    Args:
+        config: A configuration without problems.
+        model: Its model.
+        variant: Its variant; for the dense model `DENSE`.
+        sparsity: Its sparsity, as in paths.
+        suite: The suite or task it is evaluated on.
+    """
+    place = f"{model} {variant} {sparsity}"
+    experiment = {
+        "kind": "table",
+        "models": [model],
+        "variants": [variant] if variant != DENSE else [],
+        "sparsities": [sparsity],
+        "tasks": list(tasks_of(config, suite)) if suite else [],
+    }
+    yield from _experiment_problems(place, {**config, "experiments": {place: experiment}}, place)
 
 
 def _donor_problems(place: str, config: Mapping, model: Mapping) -> Iterator[str]:
@@ -207,7 +238,8 @@ def _allocation_problems(place: str, config: Mapping, variant: Mapping) -> Itera
             )
 
 
-def _experiment_problems(place: str, config: Mapping, experiment: Mapping) -> Iterator[str]:
+def _experiment_problems(place: str, config: Mapping, name: str) -> Iterator[str]:
+    experiment = config["experiments"][name]
     problems = [
         problem
         for key, kind in (
@@ -226,17 +258,17 @@ def _experiment_problems(place: str, config: Mapping, experiment: Mapping) -> It
     pruned = [config["variants"].get(pruned_as(config, variant)) for variant in variants]
     if any(entry is None or "from" in entry for entry in pruned):
         return  # told with the variant
-    yield from checks_experiments.problems(place, config, place.partition(".")[2])
-    for name in experiment["models"]:
-        model = config["models"][name]
+    yield from checks_experiments.problems(place, config, name)
+    for model_name in experiment["models"]:
+        model = config["models"][model_name]
         for variant in variants:
             yield from _finetuning_problems(
-                f"{place} with variant '{variant}'", config, name, variant
+                f"{place} with variant '{variant}'", config, model_name, variant
             )
         if "vision_from" in model:
             continue  # neither scored nor pruned
         for variant in experiment.get("variants", []):
-            calibration = calibration_of(config, name, variant)
+            calibration = calibration_of(config, model_name, variant)
             yield from _calibration_problems(
                 f"{place} with variant '{variant}'", config, model, calibration
             )
