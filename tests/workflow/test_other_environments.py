@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import yaml
 from ecoflap import artifacts
-from projects import ROOT, Project
+from projects import ROOT, SMALL, Project
 
 PYTHONS = {name: str(ROOT / f".venv-{name}" / "bin" / "python") for name in ("lavis", "open-clip")}
 
@@ -62,15 +62,7 @@ def config(folder):
             },
         },
         "scores": {"small": {"estimator": "gradnorm", "samples": 6, "batch_size": 3}},
-        "variants": {
-            "small-ecoflap": {
-                "label": "ECoFLaP",
-                "score": "small",
-                "allocation": "ecoflap",
-                "max_sparsity": "+0.1",
-                "criterion": "wanda",
-            }
-        },
+        "variants": SMALL["variants"],
         "experiments": {
             "elsewhere": {
                 "kind": "table",
