@@ -291,6 +291,7 @@ def test_distillation_needs_logits(monkeypatch):
         ({"method": "lora"}, {}, ConfigError, "full, sparselora"),
         ({"distillation": 0.5}, {}, ConfigError, "without a teacher"),
         ({}, {"teacher": "the dense model"}, ConfigError, "not asked for"),
+        ({"warmup": 1000}, {}, ConfigError, "a warmup of 1000 steps in a run of"),
         ({"learning_rate": 1e30}, {}, PruningError, "finite losses"),
     ],
 )

@@ -127,6 +127,14 @@ class _Run:
         keys = ("batch_size", "epochs")
         chosen = {key: settings[key] for key in keys}
         self.data = data.Steps(model, train, seed=seed, share=share, **chosen)
+        if settings["warmup"] >= len(self.data):
+            raise ConfigError(
+                message(
+                    f"a warmup of {settings['warmup']} steps in a run of {len(self.data)}",
+                    f"at most {len(self.data) - 1}",
+                    "Lower warmup, or raise samples or epochs.",
+                )
+            )
         self.trained = self._trained()
         self.optimizer = torch.optim.AdamW(
             self.trained.values(), weight_decay=settings["weight_decay"], fused=True
