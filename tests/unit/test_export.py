@@ -211,6 +211,12 @@ def test_nothing_is_written_over(packed):
     assert (folder / "dense" / "model.safetensors").read_bytes() == before
 
 
+def test_a_folder_without_a_compact_file_is_told(tmp_path):
+    with pytest.raises(ValueError, match="no [*].compact.safetensors in"):
+        unpack.unpack(tmp_path, tmp_path / "made")
+    assert not (tmp_path / "made").exists()
+
+
 def test_a_folder_that_cannot_be_packed_is_told(tmp_path):
     (tmp_path / "dense").mkdir()
     with pytest.raises(ArtifactError, match="holds no .safetensors"):

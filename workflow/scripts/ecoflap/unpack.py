@@ -8,6 +8,7 @@ each weight with zeros it holds the values that are there, and under `<name>:mas
 1 where a value is. This needs torch and safetensors alone.
 """
 
+import argparse
 import hashlib
 import json
 import math
@@ -56,9 +57,11 @@ def unpack(source: str | Path, target: str | Path) -> list[Path]:
     """Writes the dense file of each compact file in a folder, and returns their paths.
 
     Raises:
-        ValueError: if a dense file is there already; none is written then.
+        ValueError: if there is no compact file, or a dense file already; none is written then.
     """
     files = sorted(Path(source).glob("*" + SUFFIX))
+    if not files:
+        raise ValueError(f"no *{SUFFIX} in {source}. Allowed: at least one. Copy it there.")
     dense = [Path(target, file.name.replace(SUFFIX, ".safetensors")) for file in files]
     for path in dense:
         if path.exists():
@@ -74,8 +77,11 @@ def unpack(source: str | Path, target: str | Path) -> list[Path]:
 
 if __name__ == "__main__":
     here = Path(__file__).parent
+    form = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=form)
+    parser.add_argument("folder", nargs="?", default=here, help="where the dense files go")
     try:
-        for written in unpack(here, *sys.argv[1:2] or [here]):
+        for written in unpack(here, parser.parse_args().folder):
             sys.stdout.write(f"{written}\n")
     except ValueError as problem:
         sys.exit(str(problem))
