@@ -63,7 +63,7 @@ def test_batches_cover_the_samples_in_order():
 
 
 def test_more_samples_than_there_are_is_an_error(model):
-    with pytest.raises(DataError, match="1000000 calibration samples asked for"):
+    with pytest.raises(DataError, match="1000000 samples asked for"):
         calibration.collect(model, settings(samples=1_000_000), seed=0)
 
 
@@ -136,7 +136,7 @@ def test_classes_become_captions_and_pairs_stay_together(monkeypatch):
     ],
 )
 def test_a_sample_without_words_is_named(monkeypatch, example, form):
-    with pytest.raises(DataError, match="of the calibration sample 17 is empty"):
+    with pytest.raises(DataError, match="of the sample 17 is empty"):
         encoded(monkeypatch, [{"id": "17", **example}], format=form)
 
 

@@ -4,6 +4,7 @@ The steps are those of the rule scripts, in one process: check, calibrate, score
 store what changed, apply it to a fresh copy, evaluate.
 """
 
+import copy
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,9 +16,11 @@ import processors
 import pytest
 import tiny
 import transformers
-from ecoflap import artifacts, calibration, models, pruning
+from ecoflap import artifacts, baselines, calibration, finetuning, models, pruning
 from ecoflap.data import check
+from ecoflap.errors import ModelError
 from ecoflap.evaluation.suite import evaluate
+from ecoflap.registry import FAMILIES
 
 ALL = architectures.ARCHITECTURES
 HEAD = {"rule": "test", "code": "", "config": {}}
@@ -146,19 +149,27 @@ def dataset(entry, split, view):
     return {"name": "small", "split": split, "view": view, "files": entry["splits"][split], **found}
 
 
+def loaded(family, folder):
+    chain = CHAINS[family]
+    chain.build().save_pretrained(folder)
+    chain.processor().save_pretrained(folder)
+    return models.load(folder, device="cpu", family=family)
+
+
+def drawn(family, folder):
+    build, split, view, form = CHAINS[family].calibration
+    used = dataset(build(folder), split, view)
+    assert check.check(used)["examples"] >= 6
+    settings = {"dataset": used, "format": form, "samples": 6, "window": 8}
+    return settings | ({"prompt": "a {label}"} if form == "image-label" else {})
+
+
 @pytest.mark.parametrize("family", CHAINS)
 def test_a_family_goes_through_the_whole_chain(family, tmp_path, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     chain = CHAINS[family]
-    chain.build().save_pretrained(tmp_path / "dense")
-    chain.processor().save_pretrained(tmp_path / "dense")
-    model = models.load(tmp_path / "dense", device="cpu", family=family)
-
-    build, split, view, form = chain.calibration
-    used = dataset(build(tmp_path / "calibration"), split, view)
-    assert check.check(used)["examples"] >= 6
-    settings = {"dataset": used, "format": form, "samples": 6, "window": 8}
-    settings |= {"prompt": "a {label}"} if form == "image-label" else {}
+    model = loaded(family, tmp_path / "dense")
+    settings = drawn(family, tmp_path / "calibration")
     samples, manifest = calibration.collect(model, settings, seed=0)
     assert len({sample["id"] for sample in manifest["samples"]}) == 6
     batches = calibration.batches(samples, 3)
@@ -183,3 +194,28 @@ def test_a_family_goes_through_the_whole_chain(family, tmp_path, monkeypatch):
     assert len(predictions) >= (2 if build is choices else 6)
     for row in [*dense, *numbers]:
         assert row["value"] >= 0
+
+
+@pytest.mark.parametrize("family", CHAINS)
+def test_a_family_is_fine_tuned_and_distilled_where_the_registry_says_so(
+    family, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    model, teacher = (loaded(family, tmp_path / name) for name in ("student", "teacher"))
+    baselines.prune_global_magnitude(model, "0.5")
+    zeros = {matrix.name: matrix.module.weight == 0 for matrix in model.matrices()}
+    recipe = {"method": "full", "data": [drawn(family, tmp_path / "data")], "epochs": 1}
+    recipe |= {"learning_rate": 1e-3, "warmup": 0, "weight_decay": 0.0, "batch_size": 3}
+    recipe |= {"precision": "float32"}
+    curve = finetuning.finetune(model, recipe)
+    assert len(curve) == 2
+    assert all((m.module.weight[zeros[m.name]] == 0).all() for m in model.matrices())
+    recipe["distillation"] = 1.0
+    if FAMILIES[family].logits:
+        same = copy.deepcopy(teacher)
+        monkeypatch.setattr(same.module, "train", lambda _=None: same.module)  # no dropout
+        curve = finetuning.finetune(same, recipe, teacher=teacher)
+        assert curve["loss"].iloc[0] == pytest.approx(0, abs=1e-5)
+    else:
+        with pytest.raises(ModelError, match="returns no logits"):
+            finetuning.finetune(model, recipe, teacher=teacher)

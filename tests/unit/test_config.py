@@ -41,7 +41,7 @@ BAD = [
     ("run", [], "at least one entry", "Experiments to make"),
     ("finetuning/demo/methd", "full", "unknown key 'methd'", "Did you mean 'method'"),
     ("finetuning/demo/method", "lora", "'lora'", "full, sparselora"),
-    ("finetuning/demo/rank", 4, "demo.rank: 4", "this kind does not use it"),
+    ("finetuning/demo/rank", 4, "demo.rank: 4", "method sparselora alone"),
     ("finetuning/demo-sparselora/rank", None, "no rank", "Add the key"),
     ("finetuning/demo/epochs", 0, "minimum 1", "How often"),
     ("finetuning/demo/learning_rate", 0, "exclusiveMinimum 0", "cosine"),
@@ -49,7 +49,7 @@ BAD = [
     ("finetuning/demo/precision", "float16", "'float16'", "float32, bfloat16"),
     ("finetuning/demo/data", [], "at least one entry", "learned from"),
     ("variants/ecoflap-finetuned/from", "ecoflap-gradnrm", "unknown pruned variant", "'ecoflap-g"),
-    ("variants/ecoflap-finetuned/from", "ecoflap-sparselora", "unknown pruned variant", "wanda"),
+    ("variants/ecoflap-finetuned/from", "ecoflap-sparselora", "fine-tuned itself", "comes from"),
     (
         "variants/ecoflap-finetuned/finetune",
         "dem",
@@ -71,7 +71,7 @@ BAD = [
     ),
     ("variants/ecoflap-finetuned/finetune", None, "no finetune", "Add the key"),
     ("variants/ecoflap-finetuned/criterion", "wanda", "finetuned.criterion: 'wanda'", "not use it"),
-    ("variants/wanda/finetune", "demo", "wanda.finetune: 'demo'", "does not use it"),
+    ("variants/wanda/finetune", "demo", "variants.wanda: no from", "and how it is fine-tuned"),
     ("experiments/finetuning-demo-curve/variants", ["wanda"], "not fine-tuned", "Remove it"),
     (
         "experiments/figure6/variants",
@@ -130,7 +130,7 @@ BAD = [
     (
         "calibrations/vqav2-train/dataset/split",
         "validation",
-        "task 'vqav2' evaluates",
+        "tasks 'vqav2', 'vqav2-blip' evaluate",
         "training or",
     ),
     ("calibrations/vqav2-train/dataset/split", "tran", "unknown split of vqav2 'tran'", "'train'"),

@@ -16,7 +16,9 @@ import pytest
 import tiny
 import torch
 import yaml
-from ecoflap import artifacts, card, compact, export, pruning, unpack
+from configs import ROOT, SCHEMAS, merged
+from ecoflap import artifacts, card, compact, export, pruning, settings, unpack
+from ecoflap import config as configuration
 from ecoflap.bench.__main__ import main
 from ecoflap.errors import ArtifactError
 from ecoflap.scores import matrix_table
@@ -126,6 +128,8 @@ def test_a_round_trip_keeps_every_bit_and_the_file_itself(packed):
     assert all(same_bits(loaded[name], tensor) for name, tensor in tensors.items())
     (written,) = unpack.unpack(folder / "compact", folder / "again")
     assert written.read_bytes() == (folder / "dense" / "model.safetensors").read_bytes()
+    compact_file = folder / "compact" / "model.compact.safetensors"
+    assert written.stat().st_mode == compact_file.stat().st_mode
     assert (folder / "compact" / "config.json").read_text() == "{}"
     packed_bytes = (folder / "compact" / "model.compact.safetensors").read_bytes()
     assert str(folder).encode() not in packed_bytes  # it is made to be given away
@@ -274,6 +278,28 @@ def test_the_card_counts_the_zeros_of_the_file(pruned):
     assert str(DEMO.parent) not in text
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32])
+def test_the_card_tells_the_number_format_and_the_size_of_the_compact_file(dtype, tmp_path):
+    model = ecoflap.load(DEMO, device="cpu")
+    plan = ecoflap.allocate(matrix_table(model), sparsity="0.5", method="uniform")
+    plan.loc[0, "sparsity"] = 0  # not packed: it would grow
+    ecoflap.prune(model, [], plan, criterion="magnitude")
+    model.module.to(dtype)
+    model.save(tmp_path / "dense")
+    text = (tmp_path / "dense" / "README.md").read_text()
+    assert f"dense tensors of {str(dtype).removeprefix('torch.')} with zeros" in text
+    compact.write(tmp_path / "dense", tmp_path / "compact")
+    stored = load_file(tmp_path / "compact" / "model.compact.safetensors")
+    small = sum(
+        tensor.nbytes
+        for matrix in model.matrices()
+        for name, tensor in stored.items()
+        if name.removesuffix(unpack.MASK) == f"{matrix.name}.weight"
+    )
+    whole = sum(matrix.n_weights * dtype.itemsize for matrix in model.matrices())
+    assert f"values that are there: {small / whole:.0%} of the bytes" in text
+
+
 def test_weights_are_stored_in_16_bits_only_where_that_loses_nothing(pruned):
     model = ecoflap.load(DEMO, device="cpu")
     export.shorten(model, DEMO)
@@ -354,6 +380,31 @@ def test_a_licence_that_the_hub_does_not_know_keeps_its_words(licence, expected)
     assert {key: value for key, value in found.items() if "license" in key} == expected
     assert "base_model" not in found
     assert (licence or "not stated") in text
+
+
+def test_the_card_of_a_fine_tuned_model_tells_what_it_learned_from():
+    config = merged({})
+    configuration.check(config, SCHEMAS)
+    read = settings.export_checkpoint(
+        config, model="demo-blip2", variant="ecoflap-finetuned", sparsity="0.6", seed="0"
+    )
+    told = export.facts(read["card"], [], dtype="float32", seed=0, manifest=None).method
+    assert told["fine-tuned from"] == config["variants"]["ecoflap-gradnorm"]["label"]
+    assert "method full" in told["fine-tuning"]
+    parts = told["fine-tuned on"].split("; ")
+    assert len(parts) == len(config["finetuning"]["demo"]["data"])
+    expected = "4800 samples of 16000 random examples of easy-vqa, split train, vqa, as question-"
+    assert any(part.startswith(expected) for part in parts)
+
+
+def test_samples_that_are_all_but_the_held_out_ones_are_told_so():
+    config = merged(yaml.safe_load((ROOT / "config" / "paper.yaml").read_text()))
+    configuration.check(config, SCHEMAS)
+    read = settings.export_checkpoint(
+        config, model="blip-vqa", variant="ecoflap-zeroth-finetuned", sparsity="0.5", seed="0"
+    )
+    told = export.facts(read["card"], [], dtype="float32", seed=0, manifest=None).method
+    assert told["fine-tuned on"].startswith("all but 512 samples of vqav2, split train")
 
 
 def stored_changes(folder, model, dense):

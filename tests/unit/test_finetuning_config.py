@@ -52,7 +52,7 @@ def test_a_split_that_a_task_evaluates_is_no_data_to_train_on(name):
             "view": "captions",
         }
 
-    refused(change, rf"finetuning.{name}.data.0 draws from scenes/test, which task 'captions'")
+    refused(change, rf"finetuning.{name}.data.0 draws from scenes/test, which tasks .*'captions'")
 
 
 @pytest.mark.parametrize(
@@ -73,6 +73,96 @@ def test_each_part_of_the_data_is_checked_like_a_calibration_set(number, key, va
         }
 
     refused(change, said)
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "said"),
+    [
+        # 10,400 samples in batches of 32.
+        ("demo", {"warmup": 325}, r"demo: a warmup of 325 steps in a run of 325. Allowed: .* 324"),
+        ("demo", {"batch_size": 10401}, "demo: 10400 samples to fine-tune on, in batches of 10401"),
+        ("demo", {"learning_rate": "1e-4"}, "demo.learning_rate: '1e-4'.* write 0.0001"),
+        ("demo", {"learning_rate": "2e-5"}, "demo.learning_rate: '2e-5'.* write 2.0e-05"),
+        ("demo", {"learning_rate": "low"}, "demo.learning_rate: 'low'. Allowed: type number"),
+        ("demo", {"rank": 8}, "demo.rank: 8. Allowed: .* sparselora alone. Remove it"),
+    ],
+)
+def test_a_recipe_that_is_no_run_is_refused_before_a_job_starts(name, changes, said):
+    refused(lambda config: config["finetuning"][name].update(changes), said)
+
+
+@pytest.mark.parametrize(("warmup", "allowed"), [(5, True), (6, False)])
+def test_the_steps_of_a_run_are_counted_from_limits_too(warmup, allowed):
+    def change(config):
+        recipe = config["finetuning"]["demo"]
+        (part,) = recipe["data"] = recipe["data"][:1]
+        part["dataset"]["limit"], part["held_out"] = 104, 4
+        del part["samples"]
+        recipe.update(warmup=warmup, epochs=2)  # 100 samples: three batches of 32
+
+    if allowed:
+        config = shipped()
+        change(config)
+        configuration.check(config, SCHEMAS)
+    else:
+        refused(change, "a warmup of 6 steps in a run of 6")
+
+
+@pytest.mark.parametrize(
+    ("samples", "held_out", "said"),
+    [
+        (15937, 64, "15937 samples and 64 held-out ones of at most 16000 examples"),
+        (16001, 0, "16001 samples of at most 16000 examples. Allowed: at most 16000"),
+    ],
+)
+def test_more_samples_than_the_limit_leaves_are_refused(samples, held_out, said):
+    def change(config):
+        config["finetuning"]["demo"]["data"][0].update(samples=samples, held_out=held_out)
+
+    refused(change, f"finetuning.demo.data.0: {said}")
+
+
+def test_more_calibration_samples_than_the_limit_are_refused():
+    def change(config):
+        entry = next(e for e in config["calibrations"].values() if e["format"] != "text-windows")
+        entry["dataset"] = {**entry["dataset"], "limit": 9}
+        entry["samples"] = 10
+
+    refused(change, "10 samples of at most 9 examples. Allowed: at most 9")
+
+
+@pytest.mark.parametrize(
+    ("entry", "said"),
+    [
+        ({"finetune": "demo"}, "1 problem.*no from. Allowed: A pruned variant .from. and how"),
+        ({"from": "ecoflap-gradnorm"}, "1 problem.*no finetune"),
+        (
+            {"from": "ecoflap-finetuned", "finetune": "demo"},
+            "1 problem.*from: 'ecoflap-finetuned' is fine-tuned itself",
+        ),
+        ({"from": "again", "finetune": "demo"}, "1 problem.*from: 'again' is fine-tuned itself"),
+    ],
+)
+def test_half_a_fine_tuned_variant_is_told_in_one_line(entry, said):
+    def change(config):
+        config["variants"]["again"] = {"label": "Again", **entry}
+
+    refused(change, f"(?s){said}")
+
+
+def test_distillation_needs_a_family_that_returns_logits():
+    def change(config):
+        recipe = {**config["finetuning"]["demo"], "distillation": 0.5}
+        recipe["data"] = [{**recipe["data"][0], "format": "image-caption"}]
+        del recipe["data"][0]["prompt"]
+        config["finetuning"]["clip"] = recipe
+        tuned = {"label": "Tuned", "from": "ecoflap-gradnorm", "finetune": "clip"}
+        config["variants"]["tuned"] = tuned
+        entry = config["experiments"]["finetuning-demo"]
+        entry.update(models=["demo-clip"], variants=["tuned"], tasks=["shape"])
+        config["run"] = ["finetuning-demo"]
+
+    refused(change, "distillation of the family clip, which returns no logits. Allowed: .* blip2,")
 
 
 def test_the_papers_settings_are_the_published_ones():

@@ -98,6 +98,14 @@ def _problems(datasets, drawn, evaluated, folders=()):
     return list(leaks("c", drawn, {**config, "tasks": {"t": {"dataset": evaluated}}}))
 
 
+def test_all_tasks_that_evaluate_it_are_told_in_one_line():
+    sample = {"name": "scenes", "split": "test"}
+    tasks = {name: {"dataset": sample} for name in ("a", "b")}
+    config = {"datasets": {}, "data_folders": {}, "tasks": {**tasks, "c": {}}}
+    (problem,) = leaks("x", sample, config)
+    assert problem.startswith("x draws from scenes/test, which tasks 'a', 'b' evaluate.")
+
+
 def on_hub(name="o/n", **files):
     return {
         "layout": "hub",

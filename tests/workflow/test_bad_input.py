@@ -135,7 +135,7 @@ def test_fewer_samples_than_asked_for(tmp_path):
     def change(content, _):
         content["calibrations"]["scenes-image-captions"]["samples"] = 1_000_000
 
-    said = "1000000 calibration samples asked for"
+    said = "1000000 samples asked for"
     job_fails(Project(tmp_path), change, said, arguments=["calibrations"])
 
 

@@ -102,7 +102,7 @@ def test_a_failing_rule_leaves_its_message_in_its_log_and_no_output(project):
     finally:
         project.write_config(SMALL)
     assert code != 0
-    assert "1000000 calibration samples asked for" in output
+    assert "1000000 samples asked for" in output
     folder = "demo-clip/scenes-image-captions/seed0"
     log = project.folder / f"results/logs/extract_calibration/{folder}.log"
     assert "Traceback" not in output + log.read_text()  # it is the user's to mend

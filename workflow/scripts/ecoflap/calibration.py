@@ -79,7 +79,7 @@ def draw(model: "Model", calibration: Mapping, seed: int) -> tuple[list[dict], l
     if count > len(examples):
         raise DataError(
             message(
-                f"{count} calibration samples asked for, {len(examples)} found",
+                f"{count} samples asked for, {len(examples)} found",
                 f"at most {len(examples)}",
                 "Lower samples or use a larger split.",
             )
@@ -136,7 +136,7 @@ def _checked(sample: dict) -> dict:
         if key in sample and not sample[key].strip():
             raise DataError(
                 message(
-                    f"the {key} of the calibration sample {sample['id']} is empty",
+                    f"the {key} of the sample {sample['id']} is empty",
                     "at least one word",
                     "Correct the data set, or leave the example out.",
                 )

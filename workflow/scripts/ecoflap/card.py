@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from ecoflap.registry import METRIC_LABELS
 
 if TYPE_CHECKING:
+    import torch
     from huggingface_hub import ModelCardData
 
     from ecoflap.models.base import Model
@@ -26,10 +27,10 @@ HUB_TASKS = {
     "multiple-choice": "multiple-choice",
 }
 DENSE_SIZE = (
-    "The weights here are dense tensors with zeros in them: the folder is as large as the dense "
-    "model in the same number format and needs the same memory. It runs as fast as the dense "
-    "model, because plain transformers multiplies zeros like other numbers. Which runtimes do "
-    "otherwise, with versions and measurements, is told in `docs/deployment.md` of ecoflap."
+    "The weights here are dense tensors of {dtype} with zeros in them: the folder is as large as "
+    "the dense model in {dtype} and needs the same memory. It runs as fast as that one, because "
+    "plain transformers multiplies zeros like other numbers. Which runtimes do otherwise, with "
+    "versions and measurements, is told in `docs/deployment.md` of ecoflap."
 )
 TWO_FOUR = (
     "Its 2:4 pattern is what the sparse tensor cores of NVIDIA GPUs take, from compute capability "
@@ -38,8 +39,8 @@ TWO_FOUR = (
 )
 COMPACT_SIZE = (
     "The zeros need not be stored. A compact copy of this folder (`*.compact.safetensors`) has a "
-    "bit per weight and the values that are there: at sparsity 0.5 in 16 bits, 56 % of the bytes "
-    "of the pruned matrices. It is smaller on the disk and on the way there, not in memory."
+    "bit per weight and the values that are there: {share:.0%} of the bytes of the prunable "
+    "matrices. It is smaller on the disk and on the way there, not in memory."
 )
 UNPACK = (
     "In a compact copy (`*.compact.safetensors`) first run `python unpack.py`, which needs torch "
@@ -116,11 +117,13 @@ def text(facts: Facts, model: "Model") -> str:
     """Returns the card of a model."""
     from huggingface_hub import ModelCard
 
+    zeros = _zeros(model)
+    dtype = next(model.module.parameters()).dtype
     parts = [
         f"# {facts.name}",
         _intro(facts),
         "## Sparsity",
-        _sparsity(model),
+        _sparsity(zeros, model),
         "Zeros in the prunable matrices of each tower, and in all weights of the model.",
     ]
     if facts.method or facts.calibration:
@@ -130,9 +133,10 @@ def text(facts: Facts, model: "Model") -> str:
     if facts.results:
         parts += ["## Results", _results(facts.results)]
     parts += ["## How to load it", _loading(facts, model), UNPACK]
-    parts += ["## What is smaller and faster, and what is not", DENSE_SIZE]
+    parts += ["## What is smaller and faster, and what is not"]
+    parts += [DENSE_SIZE.format(dtype=_plain(dtype))]
     parts += [TWO_FOUR] if facts.method.get("pattern") == "2:4" else []
-    parts += [COMPACT_SIZE]
+    parts += [COMPACT_SIZE.format(share=_compact_share(zeros, 8 * dtype.itemsize))]
     body = "\n\n".join(parts)
     return str(ModelCard(f"---\n{_metadata(facts, model).to_yaml()}\n---\n\n{body}\n"))
 
@@ -147,18 +151,29 @@ def _intro(facts: Facts) -> str:
     )
 
 
-def _sparsity(model: "Model") -> str:
-    """Counts zeros, block by block, so that weights that wait elsewhere are counted too."""
-    zeros: dict[str, int] = {}
-    sizes: dict[str, int] = {}
+def _zeros(model: "Model") -> list[tuple[str, int, int]]:
+    """Returns the tower, zeros and weights of each prunable matrix, wherever its weights wait."""
+    found = []
     for matrix in model.resident_matrices():
         gone = matrix.n_weights - int(matrix.module.weight.count_nonzero())
-        zeros[matrix.tower] = zeros.get(matrix.tower, 0) + gone
-        sizes[matrix.tower] = sizes.get(matrix.tower, 0) + matrix.n_weights
-    rows = [(tower, zeros[tower], sizes[tower]) for tower in zeros]
-    gone = sum(zeros.values())
-    rows.append(("all prunable", gone, sum(sizes.values())))
-    rows.append(("whole model", gone, sum(p.numel() for p in model.module.parameters())))
+        found.append((matrix.tower, gone, matrix.n_weights))
+    return found
+
+
+def _compact_share(zeros: list[tuple[str, int, int]], bits: int) -> float:
+    """Returns the size of packed matrices over that of dense ones; none is packed to be larger."""
+    packed = sum(min(bits * n, bits * (n - gone) + n) for _, gone, n in zeros)
+    return packed / sum(bits * n for _, _, n in zeros)
+
+
+def _sparsity(zeros: list[tuple[str, int, int]], model: "Model") -> str:
+    towers = dict.fromkeys(tower for tower, _, _ in zeros)
+    parts = [(tower, [part for part in zeros if part[0] == tower]) for tower in towers]
+    rows = [
+        (name, sum(gone for _, gone, _ in part), sum(n for _, _, n in part))
+        for name, part in [*parts, ("all prunable", zeros)]
+    ]
+    rows.append(("whole model", rows[-1][1], sum(p.numel() for p in model.module.parameters())))
     lines = [f"| {name} | {n:,} | {size:,} | {n / size:.1%} |" for name, n, size in rows]
     return "\n".join(["| Part | Zeros | Weights | Sparsity |", "| --- | --- | --- | --- |", *lines])
 
@@ -177,13 +192,17 @@ def _number(value: float, error: float) -> str:
     return f"{value:.1f}" + ("" if math.isnan(error) else f" ± {error:.1f}")
 
 
+def _plain(dtype: "torch.dtype") -> str:
+    return str(dtype).removeprefix("torch.")
+
+
 def _loading(facts: Facts, model: "Model") -> str:
     """Returns lines that load the model as it was evaluated, in the folder that holds it."""
     kind = type(model.module).__name__
     if not type(model.module).__module__.startswith("transformers."):
         return f"`ecoflap.load(folder)`, or {kind} of the library that it comes from."
     lines = [f"from transformers import {kind}", "", 'folder = "."  # or its id on the hub']
-    dtype = facts.dtype or str(next(model.module.parameters()).dtype).removeprefix("torch.")
+    dtype = facts.dtype or _plain(next(model.module.parameters()).dtype)
     lines.append(f'model = {kind}.from_pretrained(folder, dtype="{dtype}")')
     if model.processor is not None:
         auto = "AutoProcessor" if hasattr(model.processor, "tokenizer") else "AutoTokenizer"

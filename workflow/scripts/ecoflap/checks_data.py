@@ -39,12 +39,39 @@ def data_problems(config: Mapping) -> Iterator[str]:
             )
         yield from _sample_prompt_problems(place, samples)
         yield from leaks(place, samples["dataset"], config)
+    for name, calibration in config["calibrations"].items():
+        # The held-out ones are drawn for max_sparsity: auto alone.
+        yield from limit_problems(f"calibrations.{name}", calibration, held_out=0)
     for name, task in config["tasks"].items():
         if "dataset" in task:
             yield from _dataset_problems(f"tasks.{name}", config, task["dataset"])
             yield from _view_problems(f"tasks.{name}", task["kind"], task)
         for prompt in task.get("prompts") or [task.get("prompt", "")]:
             yield from _prompt_problems(f"tasks.{name}", task["kind"], prompt)
+
+
+def limit_of(samples: Mapping) -> int | None:
+    """Returns how many samples there are at most by the limit of their data set; None if any."""
+    windows = samples["format"] == "text-windows"  # of which a text has several
+    return None if windows else samples["dataset"].get("limit")
+
+
+def limit_problems(place: str, samples: Mapping, held_out: int) -> Iterator[str]:
+    """Yields what is wrong with samples of which there cannot be enough.
+
+    Args:
+        place: Where they stand, for messages.
+        samples: An entry of config/calibrations.yaml, or of the data of config/finetuning.yaml.
+        held_out: How many further ones are drawn.
+    """
+    limit, wanted = limit_of(samples), samples.get("samples", 1)
+    if limit is not None and wanted + held_out > limit:
+        further = f" and {held_out} held-out ones" if held_out else ""
+        yield message(
+            f"{place}: {wanted} samples{further} of at most {limit} examples",
+            f"{limit} together" if held_out else f"at most {limit}",
+            f"Lower {'held_out or ' if held_out else ''}samples, or raise limit of the data set.",
+        )
 
 
 def _sample_entries(config: Mapping) -> Iterator[tuple[str, Mapping]]:

@@ -35,7 +35,7 @@ class Origin(NamedTuple):
 
 
 def leaks(place: str, dataset: Mapping, config: Mapping) -> Iterator[str]:
-    """Yields each task that evaluates what samples are drawn from.
+    """Yields what is wrong with samples that are drawn from what tasks evaluate.
 
     Args:
         place: What draws, for messages: a calibration set or an entry of fine-tuning.
@@ -43,14 +43,19 @@ def leaks(place: str, dataset: Mapping, config: Mapping) -> Iterator[str]:
         config: The merged configuration.
     """
     drawn = origin(config, dataset)
-    for task_name, task in config["tasks"].items():
-        if "dataset" in task and drawn.overlaps(origin(config, task["dataset"])):
-            yield message(
-                f"{place} draws from {dataset['name']}/{dataset['split']}, which "
-                f"task '{task_name}' evaluates",
-                "a split that no task evaluates",
-                "Use a training or calibration split.",
-            )
+    tasks = [
+        f"'{name}'"
+        for name, task in config["tasks"].items()
+        if "dataset" in task and drawn.overlaps(origin(config, task["dataset"]))
+    ]
+    if tasks:
+        plural, verb = ("", "evaluates") if len(tasks) == 1 else ("s", "evaluate")
+        yield message(
+            f"{place} draws from {dataset['name']}/{dataset['split']}, which "
+            f"task{plural} {', '.join(tasks)} {verb}",
+            "a split that no task evaluates",
+            "Use a training or calibration split.",
+        )
 
 
 def origin(config: Mapping, dataset: Mapping) -> Origin:

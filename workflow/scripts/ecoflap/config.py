@@ -175,7 +175,8 @@ def _explain(place: str, error: jsonschema.ValidationError) -> str:
     """Turns a schema violation into value, allowed, remedy."""
     schema, seen = error.schema, error.instance
     if error.validator == "not" and not error.validator_value:
-        return message(f"{place}: {seen!r}", "nothing: this kind does not use it", "Remove it.")
+        allowed = schema.get("description", "nothing: this kind does not use it")
+        return message(f"{place}: {seen!r}", allowed, "Remove it.")
     about, limit = schema.get("description", "").rstrip("."), error.validator_value
     told = about and f"{about}."
     if error.validator == "additionalProperties":
@@ -204,8 +205,19 @@ def _explain(place: str, error: jsonschema.ValidationError) -> str:
     if error.validator == "pattern":
         allowed = about or f"text of the form {limit}"
         return message(f"{place}: {seen!r}", allowed, f"It must match {limit}.")
+    if error.validator == "type" and (number := _meant(limit, seen)):
+        return message(f"{place}: {seen!r}", "a number", f"YAML reads text here: write {number}.")
     allowed = about if isinstance(limit, list) else f"{error.validator} {limit}"
     return message(f"{place}: {seen!r}", allowed, told or "Correct the value.")
+
+
+def _meant(kind: str | list, seen: object) -> str | None:
+    """Returns the number that a text such as 1e-4 was meant to be, as YAML reads numbers."""
+    try:
+        number = repr(float(seen)) if kind == "number" and isinstance(seen, str) else None
+    except ValueError:
+        return None
+    return number and (number if "." in number else number.replace("e", ".0e"))
 
 
 def _id_problems(section: str, content: Mapping) -> Iterator[str]:

@@ -46,8 +46,8 @@ def facts(
     """Gathers what a card says.
 
     Args:
-        settings: Model, variant, score, calibration, sparsity and fine-tuning, as
-            `settings.export_checkpoint` gives them.
+        settings: Model, variant, score, calibration, sparsity, fine-tuning and what was fine-tuned,
+            as `settings.export_checkpoint` gives them.
         results: What `results` returned.
         dtype: Number format in which the model was evaluated.
         seed: Calibration seed.
@@ -60,7 +60,9 @@ def facts(
     if "score" in settings:
         method["score"] += f" ({_listed(settings['score'])})"
     if tuning := settings.get("finetuning"):
+        method["fine-tuned from"] = settings["from"]
         method["fine-tuning"] = _listed({k: v for k, v in tuning.items() if k != "data"})
+        method["fine-tuned on"] = "; ".join(_samples(part) for part in tuning["data"])
     return Facts(
         name=f"{model['label']}, {variant['label']}, sparsity {settings['sparsity']}",
         base=base,
@@ -78,13 +80,20 @@ def _listed(entry: Mapping) -> str:
 
 
 def _calibration(settings: Mapping, seed: int, manifest: str | Path) -> str:
-    entry, drawn = settings["calibration"], artifacts.read_json(manifest, "calibration")
+    drawn = artifacts.read_json(manifest, "calibration")
+    described = _samples(settings["calibration"])
+    return f"{described}, drawn with seed {seed} (fingerprint `{drawn['fingerprint']}`)"
+
+
+def _samples(entry: Mapping) -> str:
     used = entry["dataset"]
+    left_out = f" but {entry['held_out']}" if entry.get("held_out") else ""
+    count = entry.get("samples", f"all{left_out}")
     window = f" of {entry['window']} tokens" if "window" in entry else ""
+    limit = f"{used['limit']} random examples of " if "limit" in used else ""
     return (
-        f"{entry['samples']} samples{window} of {used['name']}, split {used['split']}, "
-        f"{used['view']}, as {entry['format']}, drawn with seed {seed} "
-        f"(fingerprint `{drawn['fingerprint']}`)"
+        f"{count} samples{window} of {limit}{used['name']}, split {used['split']}, "
+        f"{used['view']}, as {entry['format']}"
     )
 
 

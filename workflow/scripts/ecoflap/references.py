@@ -1,9 +1,9 @@
 """Checks that the entries of a configuration fit each other. Needs no torch."""
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from fractions import Fraction
 
-from ecoflap import checks_experiments
+from ecoflap import checks_experiments, checks_finetuning
 from ecoflap.allocation import METHODS, exact
 from ecoflap.checks_data import data_problems
 from ecoflap.errors import AllocationError, message
@@ -15,12 +15,12 @@ from ecoflap.registry import (
     LOSS_SCORES,
     SCORES,
     WHOLE_MODEL,
+    missing,
     unknown,
 )
 from ecoflap.targets import (
     DENSE,
     calibration_of,
-    finetuning_of,
     is_auto,
     max_sparsity,
     pruned_as,
@@ -34,7 +34,7 @@ def reference_problems(config: Mapping) -> Iterator[str]:
     Args:
         config: The merged configuration, defaults filled in.
     """
-    yield from _missing("run", "experiment", config["run"], config["experiments"])
+    yield from missing("run", "experiment", config["run"], config["experiments"])
     yield from environment_problems(config)
     yield from data_problems(config)
     for name, model in config["models"].items():
@@ -53,11 +53,13 @@ def reference_problems(config: Mapping) -> Iterator[str]:
                 "draws, epsilon and shards with zeroth only",
                 "Remove the key.",
             )
+    yield from checks_finetuning.recipe_problems(config)
     for name, variant in config["variants"].items():
-        check = _tuned_problems if "from" in variant else _variant_problems
+        tuned = "from" in variant
+        check = checks_finetuning.variant_problems if tuned else _variant_problems
         yield from check(f"variants.{name}", config, variant)
     for name, model in config["models"].items():
-        yield from _missing(f"models.{name}", "task", model.get("tasks", []), config["tasks"])
+        yield from missing(f"models.{name}", "task", model.get("tasks", []), config["tasks"])
     holders: dict[str, str] = {}
     for name, tasks in config["suites"].items():
         for task in tasks:
@@ -67,7 +69,7 @@ def reference_problems(config: Mapping) -> Iterator[str]:
                     "each task in one suite",
                     "Remove it from one of them.",
                 )
-        yield from _missing(f"suites.{name}", "task", tasks, config["tasks"])
+        yield from missing(f"suites.{name}", "task", tasks, config["tasks"])
         if name in config["tasks"]:
             yield message(
                 f"suites.{name} is also the name of a task", "another name", "Rename the suite."
@@ -113,16 +115,10 @@ def _donor_problems(place: str, config: Mapping, model: Mapping) -> Iterator[str
         )
 
 
-def _missing(place: str, kind: str, names: Iterable[str], known: Collection[str]) -> Iterator[str]:
-    for name in names:
-        if name not in known:
-            yield f"{place}: " + unknown(kind, name, known)
-
-
 def _calibration_problems(
     place: str, config: Mapping, model: Mapping, calibration: str
 ) -> Iterator[str]:
-    yield from _missing(place, "calibration", [calibration], config["calibrations"])
+    yield from missing(place, "calibration", [calibration], config["calibrations"])
     if calibration in config["calibrations"]:
         seen = config["calibrations"][calibration]["format"]
         formats = FAMILIES[model["family"]].formats
@@ -141,9 +137,9 @@ def _variant_problems(place: str, config: Mapping, variant: Mapping) -> Iterator
     if "group" in variant and variant["criterion"] not in ("wanda", "ria"):
         yield message(f"{place}: group", "group with the criterion wanda or ria", "Remove group.")
     if "score" in variant:
-        yield from _missing(place, "score", [variant["score"]], config["scores"])
+        yield from missing(place, "score", [variant["score"]], config["scores"])
     if "calibration" in variant:
-        yield from _missing(place, "calibration", [variant["calibration"]], config["calibrations"])
+        yield from missing(place, "calibration", [variant["calibration"]], config["calibrations"])
     yield from _allocation_problems(place, config, variant)
     imported = variant["criterion"] == IMPORTED
     if imported != ("checkpoint" in variant):
@@ -158,49 +154,6 @@ def _variant_problems(place: str, config: Mapping, variant: Mapping) -> Iterator
             f"{place}: {variant['criterion']} with {', '.join(sorted(further))}",
             "label, criterion and calibration only",
             "Remove the others: they would decide nothing.",
-        )
-
-
-def _tuned_problems(place: str, config: Mapping, variant: Mapping) -> Iterator[str]:
-    pruned = [name for name, entry in config["variants"].items() if "from" not in entry]
-    yield from _missing(f"{place}.from", "pruned variant", [variant["from"]], pruned)
-    named = variant["finetune"]
-    recipes = list(named.values()) if isinstance(named, Mapping) else [named]
-    yield from _missing(f"{place}.finetune", "way to fine-tune", recipes, config["finetuning"])
-    if isinstance(named, Mapping):
-        yield from _missing(f"{place}.finetune", "model", named, config["models"])
-
-
-def _finetuning_problems(
-    place: str, config: Mapping, model_name: str, variant: str
-) -> Iterator[str]:
-    """A variant that is fine-tuned needs a way for this model, on samples that it understands."""
-    named = config["variants"][variant].get("finetune")
-    if named is None:
-        return
-    model = config["models"][model_name]
-    if isinstance(named, Mapping) and model_name not in named:
-        yield message(
-            f"{place}: no way to fine-tune model '{model_name}'",
-            f"models {', '.join(named)}",
-            "Add the model to finetune of the variant.",
-        )
-        return
-    if "vision_from" in model:
-        yield message(
-            f"{place}: model '{model_name}' with the vision tower of another",
-            "fine-tuning of models that are pruned themselves",
-            "Take the variant or the model out of this experiment.",
-        )
-    entry = config["finetuning"].get(finetuning_of(config, model_name, variant))
-    if entry is None:
-        return  # told with the variant
-    formats = FAMILIES[model["family"]].formats
-    for seen in sorted({part["format"] for part in entry["data"]} - set(formats)):
-        yield message(
-            f"{place}: fine-tuning on samples of the format {seen}",
-            f"{', '.join(formats)} for the family {model['family']}",
-            "Choose another way to fine-tune, or another model.",
         )
 
 
@@ -248,10 +201,10 @@ def _experiment_problems(place: str, config: Mapping, name: str) -> Iterator[str
             ("tasks", "task"),
             ("scores", "score"),
         )
-        for problem in _missing(place, kind, experiment.get(key, []), config[key])
+        for problem in missing(place, kind, experiment.get(key, []), config[key])
     ]
     seeded, variants = experiment.get("seeds", {}), experiment.get("variants", [])
-    problems += _missing(f"{place}.seeds", "variant of this experiment", seeded, variants)
+    problems += missing(f"{place}.seeds", "variant of this experiment", seeded, variants)
     yield from problems
     if problems:
         return
@@ -262,7 +215,7 @@ def _experiment_problems(place: str, config: Mapping, name: str) -> Iterator[str
     for model_name in experiment["models"]:
         model = config["models"][model_name]
         for variant in variants:
-            yield from _finetuning_problems(
+            yield from checks_finetuning.model_problems(
                 f"{place} with variant '{variant}'", config, model_name, variant
             )
         if "vision_from" in model:

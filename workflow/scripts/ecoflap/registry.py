@@ -5,7 +5,7 @@ Adding a score, a criterion, a data set or a model family is a new module and a 
 
 import difflib
 import importlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from types import ModuleType
 
@@ -23,6 +23,13 @@ def unknown(kind: str, name: object, known: Iterable[str]) -> str:
     known = sorted(known)
     remedy = suggestion(name, known) or "Use one of these, or add an entry of your own."
     return message(f"unknown {kind} '{name}'", ", ".join(known) or "none is defined", remedy)
+
+
+def missing(place: str, kind: str, names: Iterable[str], known: Collection[str]) -> Iterator[str]:
+    """Yields the message for each of some names that is not known, with its place."""
+    for name in names:
+        if name not in known:
+            yield f"{place}: " + unknown(kind, name, known)
 
 
 class Registry:
@@ -69,6 +76,7 @@ class Family:
         environment: The environment of ``envs`` that its adapter needs.
         contrastive: Whether the samples of a batch are compared with each other, so that a batch
             of one has nothing to learn from.
+        logits: Whether a forward returns logits over tokens, which distillation compares.
         config_file: What a folder with such a model holds.
     """
 
@@ -76,6 +84,7 @@ class Family:
     tasks: tuple[str, ...]
     environment: str = "pipeline"
     contrastive: bool = False
+    logits: bool = False
     config_file: str = "config.json"
 
 
@@ -172,17 +181,17 @@ ADAPTERS = Registry(
 )
 GENERATION = ("prefix-target", "prompt-caption", "question-answer")
 FAMILIES = {
-    "blip2": Family(GENERATION, ("vqa", "captioning", "retrieval")),
+    "blip2": Family(GENERATION, ("vqa", "captioning", "retrieval"), logits=True),
     "blip2-matching": Family(("image-caption",), ("corpus-retrieval",), contrastive=True),
     "blip-vqa": Family(("question-answer",), ("vqa",)),
-    "blip-captioning": Family(("image-caption",), ("captioning",)),
+    "blip-captioning": Family(("image-caption",), ("captioning",), logits=True),
     "blip-retrieval": Family(("image-caption",), ("corpus-retrieval",), contrastive=True),
-    "image-text": Family(GENERATION, ("vqa", "captioning", "retrieval")),
+    "image-text": Family(GENERATION, ("vqa", "captioning", "retrieval"), logits=True),
     "clip": Family(
         ("image-caption", "image-label"), ("classification", "corpus-retrieval"), contrastive=True
     ),
-    "seq2seq": Family(("text-prefix-target",), ("multiple-choice",)),
-    "causal-lm": Family(("text-windows",), ("perplexity", "multiple-choice")),
+    "seq2seq": Family(("text-prefix-target",), ("multiple-choice",), logits=True),
+    "causal-lm": Family(("text-windows",), ("perplexity", "multiple-choice"), logits=True),
     "blip-nlvr": Family(("image-pair",), ("image-pair",), environment="lavis"),
     "open-clip": Family(
         ("image-caption", "image-label"),

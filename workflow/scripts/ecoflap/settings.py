@@ -119,7 +119,7 @@ def export_checkpoint(
     if "score" in method or targets.needs_samples(method):
         told["calibration"] = _calibration(config, targets.calibration_of(config, pruned, variant))
     if tuning:
-        told["finetuning"] = config["finetuning"][tuning]
+        told |= {"from": method["label"], "finetuning": config["finetuning"][tuning]}
     return {"card": told, "loading": _some(entry, "dtype", "blocks")}
 
 

@@ -12,6 +12,7 @@ import argparse
 import hashlib
 import json
 import math
+import shutil
 import sys
 from pathlib import Path
 
@@ -22,6 +23,9 @@ from safetensors.torch import save_file
 SUFFIX = ".compact.safetensors"
 MASK = ":mask"
 SEAL = b"ecoflap-sha256:"  # before the digest of the file, which counts as zeros in it
+# For each byte its eight bits as eight booleans, read as one number.
+BITS = torch.arange(256)[:, None].bitwise_right_shift(torch.arange(7, -1, -1)) & 1
+MASKS = BITS.bool().view(torch.int64).flatten()
 
 
 def read(path: str | Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
@@ -32,8 +36,9 @@ def read(path: str | Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
     """
     content = Path(path).read_bytes()
     start = content.find(SEAL) + len(SEAL)
-    digest = hashlib.sha256(content[:start] + b"0" * 64 + content[start + 64 :]).hexdigest()
-    if SEAL not in content or content[start : start + 64] != digest.encode():
+    digest = hashlib.sha256(content[:start] + b"0" * 64)
+    digest.update(memoryview(content)[start + 64 :])
+    if SEAL not in content or content[start : start + 64] != digest.hexdigest().encode():
         raise ValueError(f"{path} is not whole. Allowed: the file as written. Copy it again.")
     del content
     with safe_open(path, framework="pt") as file:
@@ -41,8 +46,7 @@ def read(path: str | Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
         stored = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, no dict
     for name, shape in facts["shapes"].items():
         bytes_ = stored.pop(name + MASK)
-        bits = bytes_[:, None].bitwise_right_shift(torch.arange(7, -1, -1, dtype=torch.uint8)) & 1
-        kept = bits.flatten()[: math.prod(shape)].bool()
+        kept = MASKS.index_select(0, bytes_.int()).view(torch.bool)[: math.prod(shape)]
         dense = torch.zeros(kept.shape, dtype=stored[name].dtype)
         stored[name] = dense.masked_scatter_(kept, stored[name]).reshape(shape)
     return stored, facts["metadata"]
@@ -71,6 +75,7 @@ def unpack(source: str | Path, target: str | Path) -> list[Path]:
         tensors, metadata = read(file)
         temporary = path.with_name(path.name + ".tmp")
         save_file(tensors, temporary, metadata=metadata)
+        shutil.copymode(file, temporary)  # safetensors writes what only its owner may read
         temporary.replace(path)
     return dense
 

@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, Subset
 from tqdm import tqdm
 
 from ecoflap import artifacts
+from ecoflap.checks_finetuning import run_problems
 from ecoflap.errors import ConfigError, ModelError, PruningError, message
 from ecoflap.finetuning import checkpoints, data, lora, masks
 from ecoflap.finetuning.objective import Objective
@@ -64,8 +65,9 @@ def finetune(
         A row per step: step (from 1), loss, learning_rate, held_out_loss (NaN between the stops).
 
     Raises:
-        ConfigError: for settings that fit no run.
-        DataError: if there are too few examples.
+        ConfigError: for settings that fit no run, or too few examples for them.
+        DataError: if the data have fewer examples than asked for, or a batch less than a sample for
+            each process.
         ArtifactError: if the checkpoint is of another run.
         PruningError: if a loss is not finite, or a pruned weight came back.
     """
@@ -124,17 +126,11 @@ class _Run:
         )
         train, self.held_out = data.draw(model, settings["data"], seed)
         share = (self.accelerator.process_index, self.accelerator.num_processes)
+        for problem in run_problems(settings, len(train)):
+            raise ConfigError(problem)
         keys = ("batch_size", "epochs")
         chosen = {key: settings[key] for key in keys}
         self.data = data.Steps(model, train, seed=seed, share=share, **chosen)
-        if settings["warmup"] >= len(self.data):
-            raise ConfigError(
-                message(
-                    f"a warmup of {settings['warmup']} steps in a run of {len(self.data)}",
-                    f"at most {len(self.data) - 1}",
-                    "Lower warmup, or raise samples or epochs.",
-                )
-            )
         self.trained = self._trained()
         self.optimizer = torch.optim.AdamW(
             self.trained.values(), weight_decay=settings["weight_decay"], fused=True

@@ -53,10 +53,11 @@ def load(
             input. It is left as it is.
     """
     tensors, then = artifacts.read_tensors(path, KIND)
-    for key, difference in _differences(then, json.loads(json.dumps(head))):
+    if differences := list(_differences(then, json.loads(json.dumps(head)))):
+        listed = ", ".join(f"{key} ({difference})" for key, difference in differences)
         raise ArtifactError(
             message(
-                f"{path} was written by a run with another {key} ({difference})",
+                f"{path} was written by a run with another {listed}",
                 "going on with the same configuration, code and inputs",
                 "Put that back, or delete the file to begin anew.",
             )

@@ -58,14 +58,14 @@ class Steps(Dataset):
 
         Args:
             model: The model whose processor encodes.
-            items: What `draw` returned first.
+            items: What `draw` returned first, enough for a batch.
             batch_size: Samples per step, over all processes.
             epochs: How often each example is seen.
             seed: Decides order and choices.
             share: Number of this process, and of all: each has its part of every batch.
 
         Raises:
-            DataError: if there are fewer examples than a batch has, or samples than processes.
+            DataError: if a batch has fewer samples than there are processes.
         """
         if batch_size < share[1]:
             raise DataError(
@@ -73,14 +73,6 @@ class Steps(Dataset):
                     f"batches of {batch_size} for {share[1]} processes",
                     "at least a sample for each",
                     "Raise batch_size, or start fewer processes.",
-                )
-            )
-        if len(items) < batch_size:
-            raise DataError(
-                message(
-                    f"{len(items)} samples to fine-tune on, in batches of {batch_size}",
-                    f"at least {batch_size} samples",
-                    "Raise the samples of the data, or lower batch_size.",
                 )
             )
         self.model, self.items, self.share = model, items, share

@@ -1,0 +1,124 @@
+"""Checks what a configuration says about fine-tuning. Needs no torch."""
+
+from collections.abc import Iterator, Mapping
+
+from ecoflap.checks_data import limit_of, limit_problems
+from ecoflap.errors import message
+from ecoflap.registry import FAMILIES, missing
+from ecoflap.targets import finetuning_of
+
+
+def recipe_problems(config: Mapping) -> Iterator[str]:
+    """Yields the ways to fine-tune that are no run, as far as that can be told without the data.
+
+    Args:
+        config: The merged configuration, defaults filled in.
+    """
+    for name, settings in config["finetuning"].items():
+        for number, part in enumerate(settings["data"]):
+            place = f"finetuning.{name}.data.{number}"
+            yield from limit_problems(place, part, part.get("held_out", 0))
+        most = [_most_samples(part) for part in settings["data"]]
+        if None not in most:
+            for problem in run_problems(settings, sum(most)):
+                yield f"finetuning.{name}: {problem}"
+
+
+def _most_samples(part: Mapping) -> int | None:
+    """Returns how many samples a part of the data has at most; None if that is not known."""
+    limit = limit_of(part)
+    left = max(1, limit - part.get("held_out", 0)) if limit else None
+    return part.get("samples", left)
+
+
+def run_problems(settings: Mapping, samples: int) -> Iterator[str]:
+    """Yields what is wrong with the steps of a run.
+
+    Args:
+        settings: An entry of config/finetuning.yaml, defaults filled in.
+        samples: How many there are to learn from.
+    """
+    size, warmup = settings["batch_size"], settings["warmup"]
+    steps = settings["epochs"] * (samples // size)
+    if samples < size:
+        yield message(
+            f"{samples} samples to fine-tune on, in batches of {size}",
+            f"at least {size} samples",
+            "Raise the samples of the data, or lower batch_size.",
+        )
+    elif warmup >= steps:
+        yield message(
+            f"a warmup of {warmup} steps in a run of {steps}",
+            f"at most {steps - 1}",
+            "Lower warmup, or raise samples or epochs.",
+        )
+
+
+def variant_problems(place: str, config: Mapping, variant: Mapping) -> Iterator[str]:
+    """Yields what is wrong with a fine-tuned variant, whatever the model.
+
+    Args:
+        place: Where it stands, for messages.
+        config: The merged configuration.
+        variant: An entry of config/variants.yaml with ``from`` and ``finetune``.
+    """
+    source, entries = variant["from"], config["variants"]
+    pruned = [name for name, entry in entries.items() if "from" not in entry]
+    if source in entries and source not in pruned:
+        yield message(
+            f"{place}.from: '{source}' is fine-tuned itself",
+            "a variant that is pruned",
+            "Name the variant that it comes from, or another.",
+        )
+    else:
+        yield from missing(f"{place}.from", "pruned variant", [source], pruned)
+    named = variant["finetune"]
+    recipes = list(named.values()) if isinstance(named, Mapping) else [named]
+    yield from missing(f"{place}.finetune", "way to fine-tune", recipes, config["finetuning"])
+    if isinstance(named, Mapping):
+        yield from missing(f"{place}.finetune", "model", named, config["models"])
+
+
+def model_problems(place: str, config: Mapping, model_name: str, variant: str) -> Iterator[str]:
+    """Yields what is wrong with fine-tuning a model; nothing if the variant is not fine-tuned.
+
+    Args:
+        place: Where both stand, for messages.
+        config: The merged configuration.
+        model_name: The model.
+        variant: The variant.
+    """
+    named = config["variants"][variant].get("finetune")
+    if named is None:
+        return
+    model = config["models"][model_name]
+    if isinstance(named, Mapping) and model_name not in named:
+        yield message(
+            f"{place}: no way to fine-tune model '{model_name}'",
+            f"models {', '.join(named)}",
+            "Add the model to finetune of the variant.",
+        )
+        return
+    if "vision_from" in model:
+        yield message(
+            f"{place}: model '{model_name}' with the vision tower of another",
+            "fine-tuning of models that are pruned themselves",
+            "Take the variant or the model out of this experiment.",
+        )
+    entry = config["finetuning"].get(finetuning_of(config, model_name, variant))
+    if entry is None:
+        return  # told with the variant
+    family = FAMILIES[model["family"]]
+    for seen in sorted({part["format"] for part in entry["data"]} - set(family.formats)):
+        yield message(
+            f"{place}: fine-tuning on samples of the format {seen}",
+            f"{', '.join(family.formats)} for the family {model['family']}",
+            "Choose another way to fine-tune, or another model.",
+        )
+    if "distillation" in entry and not family.logits:
+        able = ", ".join(name for name, other in FAMILIES.items() if other.logits)
+        yield message(
+            f"{place}: distillation of the family {model['family']}, which returns no logits",
+            f"distillation of {able}",
+            "Choose a way to fine-tune without distillation.",
+        )
