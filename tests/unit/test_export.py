@@ -16,8 +16,8 @@ import pytest
 import tiny
 import torch
 import yaml
-from configs import ROOT, SCHEMAS, merged
-from ecoflap import artifacts, card, compact, export, pruning, settings, unpack
+from configs import ROOT, SCHEMAS, merged, shipped
+from ecoflap import artifacts, card, compact, export, pruning, settings, targets, unpack
 from ecoflap import config as configuration
 from ecoflap.bench.__main__ import main
 from ecoflap.errors import ArtifactError
@@ -405,6 +405,19 @@ def test_samples_that_are_all_but_the_held_out_ones_are_told_so():
     )
     told = export.facts(read["card"], [], dtype="float32", seed=0, manifest=None).method
     assert told["fine-tuned on"].startswith("all but 512 samples of vqav2, split train")
+
+
+@pytest.mark.parametrize(("sparsity", "suite"), [("0.35", "extra"), ("0.45", "demo-generation")])
+def test_the_card_shows_what_experiments_measure_the_selected_ones_first(sparsity, suite):
+    config = shipped()
+    config["tasks"]["extra"] = {**config["tasks"]["captions"], "label": "Extra"}
+    table = {"kind": "table", "title": "T", "models": ["demo-blip2"], "variants": ["wanda"]}
+    config["experiments"]["one"] = {**table, "sparsities": ["0.35"], "tasks": ["extra"]}
+    config["experiments"]["two"] = {**table, "sparsities": ["0.35", "0.45"], "tasks": ["captions"]}
+    config["run"] = ["one"]
+    configuration.check(config, SCHEMAS)
+    (found,) = targets.metrics_of(config, targets.Point("demo-blip2", "wanda", 0, sparsity))
+    assert found.split("/")[-2] == suite
 
 
 def stored_changes(folder, model, dense):

@@ -68,6 +68,19 @@ def test_snakemake_verify_counts_what_is_whole_and_names_what_is_not(finished):
     assert "results hold what should not be trusted" in output
 
 
+def test_what_verify_advises_mends_the_results(finished, tmp_path):
+    project = finished.copy(tmp_path)
+    path = f"{PRUNED}/changes.safetensors"
+    flip(project.folder / path, 500)
+    code, output = project.snakemake("verify")
+    assert code != 0
+    assert "Make each such file again by `snakemake --force FILE`" in output
+    code, output = project.snakemake("--force", path)
+    assert code == 0, output
+    code, output = project.snakemake("verify")
+    assert code == 0, output
+
+
 def test_all_kinds_of_artifacts_are_looked_at(finished, look):
     assert look() == {}
     paths = [str(item.path) for item in verification.verify(config(), finished.folder)]

@@ -10,4 +10,8 @@ from ecoflap import verification
 
 found = list(verification.verify(snakemake.params.config, Path(snakemake.params.scripts)))
 sys.stdout.write(verification.summary(found))
-sys.exit(0 if verification.trusted(found) else "results hold what should not be trusted")
+if not verification.trusted(found):
+    sys.exit(
+        "results hold what should not be trusted. Make each such file again by `snakemake --force "
+        "FILE` (for a manifest.json its folder), then run what you ran."
+    )

@@ -232,11 +232,15 @@ def metrics(config: Mapping, experiment: str) -> Iterator[str]:
 
 
 def metrics_of(config: Mapping, point: Point) -> list[str]:
-    """Returns the metrics of a pruned model in the selected experiments."""
+    """Returns a pruned model's metrics in the selected experiments, in the others if in none."""
+    having = [
+        name
+        for name, entry in config["experiments"].items()
+        if entry["kind"] in EVALUATED and point in points(config, name)
+    ]
     suites = [
         suite
-        for name in config["run"]
-        if config["experiments"][name]["kind"] in EVALUATED and point in points(config, name)
+        for name in [name for name in having if name in config["run"]] or having
         for suite in suites_of(config, takes(config, name, point.model))
     ]
     return [METRICS.format(**point._asdict(), suite=suite) for suite in dict.fromkeys(suites)]
