@@ -7,7 +7,13 @@ import subprocess
 import sys
 import time
 
-from ecoflap.runtime import PACKAGE
+import pytest
+from configs import ROOT
+from ecoflap.runtime import PACKAGE, imported_files
+
+SCRIPTS = ROOT / "workflow" / "scripts"
+# What shows and checks results; the other scripts are the stages.
+SHOWING = {"make_report", "make_table", "plot_figure", "preflight", "verify"}
 
 JOB = """
 import sys, time
@@ -66,3 +72,12 @@ def wait_until(condition) -> bool:
             return True
         time.sleep(0.1)
     return False
+
+
+@pytest.mark.parametrize(
+    "script", [path for path in sorted(SCRIPTS.glob("*.py")) if path.stem not in SHOWING]
+)
+def test_no_stage_runs_again_because_a_check_of_the_configuration_changed(script):
+    read = {path.stem for path in imported_files(script, SCRIPTS)}
+    assert "runtime" in read
+    assert not read & {"config", "references", "settings", "targets"}

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 
 from ecoflap.checks_data import limit_of, limit_problems
+from ecoflap.checks_steps import step_problems
 from ecoflap.errors import message
 from ecoflap.registry import FAMILIES, missing
 from ecoflap.targets import finetuning_of
@@ -20,7 +21,7 @@ def recipe_problems(config: Mapping) -> Iterator[str]:
             yield from limit_problems(place, part, part.get("held_out", 0))
         most = [_most_samples(part) for part in settings["data"]]
         if None not in most:
-            for problem in run_problems(settings, sum(most)):
+            for problem in step_problems(settings, sum(most)):
                 yield f"finetuning.{name}: {problem}"
 
 
@@ -29,29 +30,6 @@ def _most_samples(part: Mapping) -> int | None:
     limit = limit_of(part)
     left = max(1, limit - part.get("held_out", 0)) if limit else None
     return part.get("samples", left)
-
-
-def run_problems(settings: Mapping, samples: int) -> Iterator[str]:
-    """Yields what is wrong with the steps of a run.
-
-    Args:
-        settings: An entry of config/finetuning.yaml, defaults filled in.
-        samples: How many there are to learn from.
-    """
-    size, warmup = settings["batch_size"], settings["warmup"]
-    steps = settings["epochs"] * (samples // size)
-    if samples < size:
-        yield message(
-            f"{samples} samples to fine-tune on, in batches of {size}",
-            f"at least {size} samples",
-            "Raise the samples of the data, or lower batch_size.",
-        )
-    elif warmup >= steps:
-        yield message(
-            f"a warmup of {warmup} steps in a run of {steps}",
-            f"at most {steps - 1}",
-            "Lower warmup, or raise samples or epochs.",
-        )
 
 
 def variant_problems(place: str, config: Mapping, variant: Mapping) -> Iterator[str]:

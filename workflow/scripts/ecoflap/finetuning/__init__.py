@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, Subset
 from tqdm import tqdm
 
 from ecoflap import artifacts
-from ecoflap.checks_finetuning import run_problems
+from ecoflap.checks_steps import step_problems
 from ecoflap.errors import ConfigError, ModelError, PruningError, message
 from ecoflap.finetuning import checkpoints, data, lora, masks
 from ecoflap.finetuning.objective import Objective
@@ -126,7 +126,7 @@ class _Run:
         )
         train, self.held_out = data.draw(model, settings["data"], seed)
         share = (self.accelerator.process_index, self.accelerator.num_processes)
-        for problem in run_problems(settings, len(train)):
+        for problem in step_problems(settings, len(train)):
             raise ConfigError(problem)
         keys = ("batch_size", "epochs")
         chosen = {key: settings[key] for key in keys}
