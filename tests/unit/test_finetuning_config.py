@@ -1,11 +1,13 @@
 """What a fine-tuned variant needs, and what may not be trained on."""
 
 import pytest
+import torch
 from configs import ROOT, SCHEMAS, merged, shipped
 from ecoflap import collect, settings, targets
 from ecoflap import config as configuration
 from ecoflap.artifacts import header, write_json
 from ecoflap.errors import ConfigError
+from ecoflap.finetuning.data import evenly
 
 
 def checked(further=None):
@@ -150,19 +152,42 @@ def test_half_a_fine_tuned_variant_is_told_in_one_line(entry, said):
     refused(change, f"(?s){said}")
 
 
-def test_distillation_needs_a_family_that_returns_logits():
-    def change(config):
-        recipe = {**config["finetuning"]["demo"], "distillation": 0.5}
-        recipe["data"] = [{**recipe["data"][0], "format": "image-caption"}]
-        del recipe["data"][0]["prompt"]
-        config["finetuning"]["clip"] = recipe
-        tuned = {"label": "Tuned", "from": "ecoflap-gradnorm", "finetune": "clip"}
-        config["variants"]["tuned"] = tuned
-        entry = config["experiments"]["finetuning-demo"]
-        entry.update(models=["demo-clip"], variants=["tuned"], tasks=["shape"])
-        config["run"] = ["finetuning-demo"]
+def tune_clip(config, **settings):
+    """Gives demo-clip a fine-tuned variant whose recipe has these settings."""
+    part = {**config["finetuning"]["demo"]["data"][0], "format": "image-caption"}
+    del part["prompt"]
+    recipe = {"method": "full", "data": [part], "epochs": 1, "learning_rate": 0.1}
+    part["held_out"] = settings.pop("held_out", 0)
+    config["models"]["demo-clip"]["batch_size"] = settings.pop("at_once", 16)
+    config["finetuning"]["clip"] = {**recipe, "batch_size": 32, **settings}
+    tuned = {"label": "Tuned", "from": "ecoflap-gradnorm", "finetune": "clip"}
+    config["variants"]["tuned"] = tuned
+    entry = config["experiments"]["finetuning-demo"]
+    entry.update(models=["demo-clip"], variants=["tuned"], tasks=["shape"])
 
-    refused(change, "distillation of the family clip, which returns no logits. Allowed: .* blip2,")
+
+def test_distillation_needs_a_family_that_returns_logits():
+    refused(
+        lambda config: tune_clip(config, distillation=0.5),
+        "distillation of the family clip, which returns no logits. Allowed: .* blip2,",
+    )
+
+
+@pytest.mark.parametrize("at_once", [1, 2, 3, 16])
+@pytest.mark.parametrize("count", [1, 2, 3, 7, 17, 33])
+@pytest.mark.parametrize("key", ["batch_size", "held_out"])
+def test_a_contrastive_loss_never_sees_one_sample(key, count, at_once):
+    others = {"batch_size": 4 * at_once, "held_out": 0}  # whole forwards
+    config = shipped()
+    tune_clip(config, at_once=at_once, **{**others, key: count})
+    cut = [len(part) for part in evenly(torch.arange(count), at_once)]
+    assert sum(cut) == count
+    assert max(cut) <= at_once
+    if min(cut) == 1:
+        with pytest.raises(ConfigError, match=f"{key} {count} in forwards of {at_once} has one of"):
+            configuration.check(config, SCHEMAS)
+    else:
+        configuration.check(config, SCHEMAS)
 
 
 def test_the_papers_settings_are_the_published_ones():

@@ -93,6 +93,8 @@ def model_problems(place: str, config: Mapping, model_name: str, variant: str) -
             f"{', '.join(family.formats)} for the family {model['family']}",
             "Choose another way to fine-tune, or another model.",
         )
+    if family.contrastive:
+        yield from _lone_sample_problems(place, entry, model["batch_size"])
     if "distillation" in entry and not family.logits:
         able = ", ".join(name for name, other in FAMILIES.items() if other.logits)
         yield message(
@@ -100,3 +102,16 @@ def model_problems(place: str, config: Mapping, model_name: str, variant: str) -
             f"distillation of {able}",
             "Choose a way to fine-tune without distillation.",
         )
+
+
+def _lone_sample_problems(place: str, entry: Mapping, at_once: int) -> Iterator[str]:
+    """Yields what leaves a forward of one sample, where samples are compared with each other."""
+    held_out = sum(part.get("held_out", 0) for part in entry["data"])
+    for key, count in (("batch_size", entry["batch_size"]), ("held_out", held_out)):
+        forwards = -(-count // at_once)
+        if count and count // forwards < 2:
+            yield message(
+                f"{place}: {key} {count} in forwards of {at_once} has one of a single sample",
+                "at least two in each: the loss compares samples with each other",
+                f"Choose another {key} of the fine-tuning, or batch_size of the model.",
+            )

@@ -223,8 +223,8 @@ class _Run:
         """Returns the mean loss of the held-out samples, without the teacher; NaN if none are."""
         self.model.module.eval()
         total = 0.0
-        for start in range(0, len(self.held_out), self.batch_size):
-            items = self.held_out[start : start + self.batch_size]
+        for part in data.evenly(torch.arange(len(self.held_out)), self.batch_size):
+            items = [self.held_out[i] for i in part.tolist()]
             batch = self.model.to_device(data.encode(self.model, items, self.seed, "held-out"))
             total += len(items) * self.objective.task_loss(batch).double().item()
         return total / len(self.held_out) if self.held_out else math.nan

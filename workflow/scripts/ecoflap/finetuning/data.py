@@ -105,7 +105,14 @@ def encode(model: "Model", items: Sequence[Item], *parts: object) -> Batch:
 
 def pieces(batch: Batch, size: int) -> Iterator[Batch]:
     """Yields a batch in pieces of equal length, or nearly so, of at most some samples."""
-    count = len(next(iter(batch.values())))
-    split = {name: tensor.tensor_split(-(-count // size)) for name, tensor in batch.items()}
+    split = {name: evenly(tensor, size) for name, tensor in batch.items()}
     for values in zip(*split.values(), strict=True):
         yield dict(zip(split, values, strict=True))
+
+
+def evenly(tensor: torch.Tensor, size: int) -> tuple[torch.Tensor, ...]:
+    """Cuts a tensor [n, ...] into as few parts of at most ``size`` rows as do, none much smaller.
+
+    A last part of one row would leave a contrastive loss nothing to compare.
+    """
+    return tensor.tensor_split(-(-len(tensor) // size)) if len(tensor) else ()
