@@ -56,8 +56,8 @@ def finetune(
         seed: Decides the data, their order and the start of the updates.
         teacher: The dense model, for ``distillation``.
         batch_size: Samples per forward; a step of more of them adds up gradients.
-        checkpoint: File that a killed run goes on from; written ten times. Whoever has stored the
-            result deletes it.
+        checkpoint: File that a killed run goes on from; written after about each tenth of the run.
+            Whoever has stored the result deletes it.
         head: Header of what is being made; a checkpoint with another one, or of a run with other
             settings or another seed, is refused.
 
