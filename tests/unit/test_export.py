@@ -17,12 +17,23 @@ import tiny
 import torch
 import yaml
 from configs import ROOT, SCHEMAS, merged, shipped
-from ecoflap import artifacts, card, compact, export, pruning, settings, targets, unpack
+from ecoflap import (
+    artifacts,
+    baselines,
+    card,
+    compact,
+    export,
+    pruning,
+    settings,
+    targets,
+    unpack,
+)
 from ecoflap import config as configuration
 from ecoflap.bench.__main__ import main
 from ecoflap.errors import ArtifactError
 from ecoflap.scores import matrix_table
 from huggingface_hub import ModelCard
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 DEMO = Path(__file__).parents[2] / "workflow" / "resources" / "demo" / "demo-clip"
@@ -221,6 +232,30 @@ def test_a_folder_without_a_compact_file_is_told(tmp_path):
     assert not (tmp_path / "made").exists()
 
 
+@pytest.mark.parametrize("target", ["file", "file/below", "closed/below"])
+def test_a_target_that_cannot_be_written_is_told_in_one_line(packed, tmp_path, target):
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "closed").symlink_to("/proc")  # where root may write nothing either
+    folder, _ = packed
+    script = [sys.executable, "-I", folder / "compact" / "unpack.py", tmp_path / target]
+    done = subprocess.run(script, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert "cannot unpack (" in done.stderr
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_a_full_disk_leaves_no_half_of_a_file(packed, tmp_path, monkeypatch):
+    def full(tensors, path, metadata):
+        Path(path).write_bytes(b"half")
+        raise SafetensorError("No space left on device (os error 28)")
+
+    monkeypatch.setattr(unpack, "save_file", full)
+    with pytest.raises(SafetensorError):
+        unpack.unpack(packed[0] / "compact", tmp_path / "made")
+    assert not list((tmp_path / "made").iterdir())
+
+
 def test_a_folder_that_cannot_be_packed_is_told(tmp_path):
     (tmp_path / "dense").mkdir()
     with pytest.raises(ArtifactError, match="holds no .safetensors"):
@@ -252,6 +287,7 @@ def test_the_lines_of_the_card_load_the_saved_model(pruned):
     save_file({"input_ids": ids, "pixel_values": pixels}, folder / "inputs.pt")
     code += """
 import sys
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 assert "ecoflap" not in sys.modules
 logits = model.eval()(**load_file("inputs.pt")).logits_per_image
@@ -274,7 +310,8 @@ def test_the_card_counts_the_zeros_of_the_file(pruned):
         assert f"| {tower} | {zeros:,} | {total:,} | {zeros / total:.1%} |" in text
     assert f"| {sum(w.numel() for w in stored.values()):,} |" in text
     assert metadata(text)["library_name"] == "transformers"
-    assert "`demo-clip`, pruned" in text
+    assert "`demo-clip`, pruned with" in text
+    assert "- criterion: magnitude\n- pattern: unstructured" in text
     assert str(DEMO.parent) not in text
 
 
@@ -388,13 +425,45 @@ def test_the_card_of_a_fine_tuned_model_tells_what_it_learned_from():
     read = settings.export_checkpoint(
         config, model="demo-blip2", variant="ecoflap-finetuned", sparsity="0.6", seed="0"
     )
-    told = export.facts(read["card"], [], dtype="float32", seed=0, manifest=None).method
+    shown = export.facts(read["card"], [], dtype="float32", seed=0, manifest=None)
+    told = shown.method
     assert told["fine-tuned from"] == config["variants"]["ecoflap-gradnorm"]["label"]
-    assert "method full" in told["fine-tuning"]
+    assert told["fine-tuning"].startswith("AdamW, cosine to zero, method full, ")
+    assert told["fine-tuning"].endswith(", seed 0")
+    assert "`demo-blip2`, pruned and fine-tuned with" in card.text(shown, tiny.clip_model())
     parts = told["fine-tuned on"].split("; ")
     assert len(parts) == len(config["finetuning"]["demo"]["data"])
     expected = "4800 samples of 16000 random examples of easy-vqa, split train, vqa, as question-"
     assert any(part.startswith(expected) for part in parts)
+
+
+def test_a_model_that_was_fine_tuned_in_python_says_so_on_its_card(tmp_path):
+    model = ecoflap.load(DEMO, device="cpu")
+    dataset = {"name": "scenes", "split": "train", "view": "captions", "limit": 8}
+    settings = {
+        "method": "sparselora",
+        "rank": 2,
+        "data": [{"dataset": dataset, "format": "image-caption", "samples": 8}],
+        "epochs": 1,
+        "learning_rate": 0.001,
+        "warmup": 0,
+        "weight_decay": 0.05,
+        "batch_size": 4,
+        "precision": "float32",
+    }
+    baselines.prune_global_magnitude(model, "0.5")
+    ecoflap.finetune(model, settings, seed=7)
+    model.save(tmp_path / "one")
+    text = (tmp_path / "one" / "README.md").read_text()
+    assert "`demo-clip`, pruned and fine-tuned with" in text
+    assert "- criterion: global-magnitude" in text
+    assert "- fine-tuning: AdamW, cosine to zero, method sparselora, rank 2, epochs 1" in text
+    assert "seed 7" in text
+    assert "8 samples of 8 random examples of scenes, split train, captions, as image-cap" in text
+    again = ecoflap.load(tmp_path / "one", device="cpu")  # whose masks nobody knows
+    again.history["fine-tuning"] = {**settings, "seed": 8}
+    again.save(tmp_path / "two")
+    assert "seed 8" in (tmp_path / "two" / "README.md").read_text()
 
 
 def test_samples_that_are_all_but_the_held_out_ones_are_told_so():

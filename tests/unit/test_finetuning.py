@@ -48,6 +48,18 @@ def pruned():
     return model
 
 
+def die_at(monkeypatch, number):
+    """Ends runs before a step, as a kill does."""
+    step = finetuning._Run._step
+
+    def dies(self, now, batch):
+        if now == number:
+            raise KeyboardInterrupt
+        return step(self, now, batch)
+
+    monkeypatch.setattr(finetuning._Run, "_step", dies)
+
+
 def state(model):
     return {name: p.detach().clone() for name, p in model.module.named_parameters()}
 
@@ -160,18 +172,10 @@ def test_a_killed_run_goes_on_to_the_same_bytes(settings, tmp_path, monkeypatch)
     whole = pruned()
     expected = run(whole, None)
     path = tmp_path / "checkpoint.safetensors"
-    step = finetuning._Run._step
-
-    def dies(self, number, batch):
-        if number == 2:
-            raise KeyboardInterrupt
-        return step(self, number, batch)
-
-    monkeypatch.setattr(finetuning._Run, "_step", dies)
-    with pytest.raises(KeyboardInterrupt):
-        run(pruned(), path)
-    monkeypatch.undo()
-    monkeypatch.setattr(data, "draw", lambda *_: (items(6), items(2, seed=1)))
+    with monkeypatch.context() as patch:
+        die_at(patch, 2)
+        with pytest.raises(KeyboardInterrupt):
+            run(pruned(), path)
     model = pruned()
     curve = run(model, path)
     assert curve.equals(expected)
@@ -199,6 +203,88 @@ def test_a_checkpoint_of_another_run_is_refused_and_left_as_it_is(tmp_path):
     path.write_bytes(content[:-9] + b"x" + content[-8:])
     with pytest.raises(ArtifactError, match="not those that were written"):
         finetuning.finetune(pruned(), FULL, checkpoint=path, head=head)
+    path.write_bytes(b"")
+    with pytest.raises(ArtifactError, match="it is empty"):
+        finetuning.finetune(pruned(), FULL, checkpoint=path, head=head)
+
+
+def test_a_difference_that_the_header_holds_twice_is_told_once(tmp_path):
+    path, other = tmp_path / "checkpoint.safetensors", {**FULL, "epochs": 3}
+    finetuning.finetune(pruned(), FULL, checkpoint=path, head={"config": {"finetuning": FULL}})
+    with pytest.raises(ArtifactError) as told:
+        finetuning.finetune(
+            pruned(), other, checkpoint=path, head={"config": {"finetuning": other}}
+        )
+    assert str(told.value).count("epochs") == 1
+    assert "another config.finetuning.epochs (then 2, now 3)" in str(told.value)
+
+
+def test_a_killed_run_costs_what_an_undisturbed_one_does(tmp_path, monkeypatch):
+    clock = [1000.0]
+    monkeypatch.setattr("time.perf_counter", lambda: clock[0])
+    step = finetuning._Run._step
+
+    def slow(self, number, batch):
+        clock[0] += 100
+        return step(self, number, batch)
+
+    monkeypatch.setattr(finetuning._Run, "_step", slow)
+    path = tmp_path / "checkpoint.safetensors"
+
+    def run():
+        model = pruned()
+        with model.cost() as cost:
+            finetuning.finetune(model, FULL, checkpoint=path, cost=cost)
+        return cost
+
+    with monkeypatch.context() as patch:
+        die_at(patch, 3)
+        with pytest.raises(KeyboardInterrupt):
+            run()
+    clock[0] += 5000  # nobody computes
+    cost = run()
+    assert cost.as_dict()["seconds"] == 400  # four steps
+    assert cost.as_dict()["peak_memory_mb"] >= cost.earlier["peak_memory_mb"]
+
+
+@pytest.mark.parametrize("what", ["loss", "weight", "held-out loss"])
+def test_a_run_that_is_not_finite_leaves_nothing_to_go_on_from(what, tmp_path, monkeypatch):
+    path = tmp_path / "checkpoint.safetensors"
+    step, held_out, stops = finetuning._Run._step, finetuning._Run._held_out_loss, []
+
+    def fails(self, number, batch):
+        loss, rate = step(self, number, batch)
+        if number == 3 and what == "weight":
+            with torch.no_grad():
+                next(iter(self.trained.values())).view(-1)[0] = math.inf
+        return (math.nan if number == 3 and what == "loss" else loss), rate
+
+    def overflows(self):
+        stops.append(1)
+        return math.inf if what == "held-out loss" and len(stops) == 4 else held_out(self)
+
+    monkeypatch.setattr(finetuning._Run, "_step", fails)
+    monkeypatch.setattr(finetuning._Run, "_held_out_loss", overflows)
+    if what == "weight":
+        monkeypatch.setattr(data, "draw", lambda *_: (items(6), []))
+    with pytest.raises(PruningError, match="step 4 .*finite losses and weights"):
+        finetuning.finetune(pruned(), FULL, checkpoint=path)
+    assert not path.exists()
+
+
+@pytest.mark.parametrize(("epochs", "stops"), [(1, 3), (3, 9), (5, 8), (7, 7), (10, 10)])
+def test_a_run_stops_ten_times_at_most_and_at_its_end(epochs, stops):
+    curve = finetuning.finetune(pruned(), {**FULL, "epochs": epochs, "batch_size": 2})
+    measured = curve["held_out_loss"].notna()
+    assert measured.sum() == stops
+    assert measured.iloc[-1]
+
+
+def test_a_rank_that_no_update_can_have_is_told():
+    least = min(min(matrix.module.weight.shape) for matrix in pruned().matrices())
+    finetuning.finetune(pruned(), {**LORA, "rank": least})
+    with pytest.raises(ConfigError, match=rf"rank {least + 1} for .* x .*Allowed: 1 to {least}\."):
+        finetuning.finetune(pruned(), {**LORA, "rank": least + 1})
 
 
 def test_a_checkpoint_holds_the_optimizer(tmp_path):
@@ -208,11 +294,14 @@ def test_a_checkpoint_holds_the_optimizer(tmp_path):
     adam.step()
     path, head = tmp_path / "c.safetensors", {"schema_version": artifacts.SCHEMA_VERSION}
     curve = torch.tensor([[1.0, 0.1, math.nan]], dtype=torch.float64)
-    checkpoints.save(path, head, trained={"w": weight}, optimizer=adam, curve=curve)
+    spent = {"seconds": 3.5, "peak_memory_mb": 10.0, "device": "cpu"}
+    state = {"trained": {"w": weight}, "optimizer": adam}
+    checkpoints.save(path, head, curve=curve, spent=spent, **state)
     other = torch.nn.Parameter(torch.zeros(2, 3))
     fresh = torch.optim.AdamW([other], lr=0.1, fused=True)
-    found = checkpoints.load(path, head, trained={"w": other}, optimizer=fresh)
+    found, cost = checkpoints.load(path, head, trained={"w": other}, optimizer=fresh)
     torch.testing.assert_close(found, curve, equal_nan=True)
+    assert cost == spent
     assert torch.equal(other, weight)
     assert fresh.state[other].keys() == adam.state[weight].keys()
     for key, value in adam.state[weight].items():

@@ -6,6 +6,7 @@ from configs import ROOT, SCHEMAS, merged, shipped
 from ecoflap import collect, settings, targets
 from ecoflap import config as configuration
 from ecoflap.artifacts import header, write_json
+from ecoflap.data import easy_vqa, scenes
 from ecoflap.errors import ConfigError
 from ecoflap.finetuning.data import evenly
 
@@ -85,8 +86,11 @@ def test_each_part_of_the_data_is_checked_like_a_calibration_set(number, key, va
         ("demo", {"batch_size": 10401}, "demo: 10400 samples to fine-tune on, in batches of 10401"),
         ("demo", {"learning_rate": "1e-4"}, "demo.learning_rate: '1e-4'.* write 0.0001"),
         ("demo", {"learning_rate": "2e-5"}, "demo.learning_rate: '2e-5'.* write 2.0e-05"),
-        ("demo", {"learning_rate": "low"}, "demo.learning_rate: 'low'. Allowed: type number"),
+        ("demo", {"learning_rate": "low"}, "demo.learning_rate: 'low'. Allowed: a number"),
         ("demo", {"rank": 8}, "demo.rank: 8. Allowed: .* sparselora alone. Remove it"),
+        ("demo", {"method": "sparselora"}, "demo: no rank. Allowed: a rank of at least 1 with"),
+        ("demo", {"warmup": -1}, "demo.warmup: -1. Allowed: at least 0"),
+        ("demo", {"epochs": 1.5}, "demo.epochs: 1.5. Allowed: a whole number"),
     ],
 )
 def test_a_recipe_that_is_no_run_is_refused_before_a_job_starts(name, changes, said):
@@ -115,13 +119,58 @@ def test_the_steps_of_a_run_are_counted_from_limits_too(warmup, allowed):
     [
         (15937, 64, "15937 samples and 64 held-out ones of at most 16000 examples"),
         (16001, 0, "16001 samples of at most 16000 examples. Allowed: at most 16000"),
+        (None, 16000, "16000 held-out samples of at most 16000 .* Allowed: at most 15999"),
     ],
 )
 def test_more_samples_than_the_limit_leaves_are_refused(samples, held_out, said):
     def change(config):
-        config["finetuning"]["demo"]["data"][0].update(samples=samples, held_out=held_out)
+        part = config["finetuning"]["demo"]["data"][0]
+        part.update(samples=samples, held_out=held_out)
+        if samples is None:
+            del part["samples"]
 
-    refused(change, f"finetuning.demo.data.0: {said}")
+    # Two recipes share the list.
+    refused(change, f"(?s)2 problem.*finetuning.demo.data.0: {said}")
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"limit": 40001}, "limit 40001 of scenes, split train. Allowed: at most 40000"),
+        ({"limit": None, "samples": 39937}, "39937 samples and 64 .* another split of the data"),
+        (
+            {"limit": 34688, "name": "easy-vqa", "view": "vqa", "format": "question-answer"},
+            "limit 34688 of easy-vqa, split train. Allowed: at most 34687",
+        ),
+    ],
+)
+def test_more_than_a_built_in_data_set_has_is_refused(changes, said):
+    def change(config):
+        part = config["finetuning"]["demo"]["data"][0]
+        part["prompt"] = "{question}" if "view" in changes else ""
+        for key, value in changes.items():
+            place = part if key in ("samples", "format") else part["dataset"]
+            place[key] = value
+            if value is None:
+                del place[key]
+
+    # Two recipes share the list.
+    refused(change, f"(?s)2 problem.*finetuning.demo.data.0: {said}")
+
+
+def test_the_sizes_of_built_in_data_sets_are_what_they_hold():
+    for split, size in easy_vqa.SIZES.items():
+        assert len(easy_vqa.questions_of(split)[0]) == size
+    for split, size in scenes.SIZES.items():
+        if size <= 2000:
+            assert len(scenes.load(split=split, view="captions")) == size
+
+
+def test_an_empty_recipe_is_told_what_it_needs():
+    refused(
+        lambda config: config["finetuning"].update(empty=None),
+        "finetuning.empty: None. Allowed: a mapping with method, data, epochs, learning_rate",
+    )
 
 
 def test_more_calibration_samples_than_the_limit_are_refused():
@@ -140,7 +189,7 @@ def test_more_calibration_samples_than_the_limit_are_refused():
         ({"from": "ecoflap-gradnorm"}, "1 problem.*no finetune"),
         (
             {"from": "ecoflap-finetuned", "finetune": "demo"},
-            "1 problem.*from: 'ecoflap-finetuned' is fine-tuned itself",
+            "1 problem.*from: 'ecoflap-finetuned' is fine-tuned itself. Allowed: .*, wanda,",
         ),
         ({"from": "again", "finetune": "demo"}, "1 problem.*from: 'again' is fine-tuned itself"),
     ],

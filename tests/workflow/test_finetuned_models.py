@@ -114,6 +114,7 @@ def test_a_checkpoint_that_changed_after_pruning_is_not_trained_on(project):
 def test_a_killed_job_goes_on_and_what_it_makes_is_evaluated_and_verified(project):
     checkpoint = kill_after_a_stop(project)
     content = checkpoint.read_bytes()
+    spent = artifacts.read_header(checkpoint, "fine-tuning checkpoint")["spent"]
     other = copy.deepcopy({**SMALL, **FURTHER})
     other["finetuning"]["small"]["learning_rate"] = 0.0002
     project.write_config(other)
@@ -130,6 +131,8 @@ def test_a_killed_job_goes_on_and_what_it_makes_is_evaluated_and_verified(projec
     log = project.folder / "results/logs/finetune_model/demo-clip/small-tuned/seed0/0.5.log"
     assert "going on at step" in log.read_text()
     assert not checkpoint.exists()
+    cost = artifacts.read_json(project.folder / FOLDER / "cost.json", "cost")
+    assert cost["seconds"] > spent["seconds"] > 0
     weights, curve = undisturbed(project)
     changes, _ = artifacts.read_tensors(project.folder / FOLDER / "changes.safetensors", "pruned")
     assert len(changes) == len(weights)

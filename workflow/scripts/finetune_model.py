@@ -39,6 +39,7 @@ with model.cost() as cost:
         batch_size=config["batch_size"],
         checkpoint=checkpoint,
         head=head,
+        cost=cost,
     )
 
 trained = finetuning.trained_beside_matrices(model, config["finetuning"])

@@ -98,8 +98,10 @@ def _check_seal(path: Path) -> None:
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as content:
             start, digest = _digest(content)
             whole = start < 0 or content[start : start + DIGITS] == digest.encode()
-    except (OSError, ValueError) as error:  # ValueError: an empty file
+    except OSError as error:
         raise _damaged(path, error) from error
+    except ValueError as error:
+        raise _damaged(path, "it is empty") from error
     if not whole:
         raise _damaged(path, "its bytes are not those that were written")
 

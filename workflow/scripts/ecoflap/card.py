@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ecoflap import compact
 from ecoflap.registry import METRIC_LABELS
 
 if TYPE_CHECKING:
@@ -27,10 +28,9 @@ HUB_TASKS = {
     "multiple-choice": "multiple-choice",
 }
 DENSE_SIZE = (
-    "The weights here are dense tensors of {dtype} with zeros in them: the folder is as large as "
-    "the dense model in {dtype} and needs the same memory. It runs as fast as that one, because "
-    "plain transformers multiplies zeros like other numbers. Which runtimes do otherwise, with "
-    "versions and measurements, is told in `docs/deployment.md` of ecoflap."
+    "What `from_pretrained` loads are dense tensors of {dtype} with zeros in them: as large as the "
+    "dense model in {dtype}, on the disk and in memory. It runs as fast as that one, because plain "
+    "transformers multiplies zeros like other numbers; few runtimes do otherwise."
 )
 TWO_FOUR = (
     "Its 2:4 pattern is what the sparse tensor cores of NVIDIA GPUs take, from compute capability "
@@ -102,15 +102,56 @@ def write(folder: str | Path, model: "Model", facts: Facts | None = None) -> Non
     Args:
         folder: Gets ``README.md``.
         model: The pruned model.
-        facts: What is known of it; where it was loaded from and no more by default.
+        facts: What is known of it; by default where it was loaded from, and its ``history``.
     """
-    facts = facts or Facts(name=f"Pruned {type(model.module).__name__}", base=_name(model.source))
+    facts = facts or Facts(
+        name=f"Pruned {type(model.module).__name__}",
+        base=base_name(model.source),
+        method=_done(model.history),
+    )
     Path(folder, "README.md").write_text(text(facts, model), encoding="utf-8")
 
 
-def _name(source: str | None) -> str | None:
+def base_name(source: str | None) -> str | None:
     """Returns a hub id, or the name of a folder, whose place is nobody else's concern."""
     return Path(source).resolve().name if source and Path(source).exists() else source
+
+
+def _done(history: Mapping[str, Mapping]) -> dict[str, str]:
+    method = {key: str(value) for key, value in history.get("pruning", {}).items()}
+    tuning = history.get("fine-tuning")
+    return {**method, **(fine_tuning(tuning) if tuning else {})}
+
+
+def fine_tuning(settings: Mapping) -> dict[str, str]:
+    """Returns what a card says of fine-tuning, name to value.
+
+    Args:
+        settings: What `ecoflap.finetune` was given, and ``seed``.
+    """
+    told = listed({key: value for key, value in settings.items() if key != "data"})
+    return {
+        "fine-tuning": f"AdamW, cosine to zero, {told}",
+        "fine-tuned on": "; ".join(samples(part) for part in settings["data"]),
+    }
+
+
+def listed(entry: Mapping) -> str:
+    """Returns settings as one line."""
+    return ", ".join(f"{key} {value}" for key, value in entry.items())
+
+
+def samples(entry: Mapping) -> str:
+    """Returns what samples are, for an entry of config/calibrations.yaml or of fine-tuning data."""
+    used = entry["dataset"]
+    left_out = f" but {entry['held_out']}" if entry.get("held_out") else ""
+    count = entry.get("samples", f"all{left_out}")
+    window = f" of {entry['window']} tokens" if "window" in entry else ""
+    limit = f"{used['limit']} random examples of " if "limit" in used else ""
+    return (
+        f"{count} samples{window} of {limit}{used['name']}, split {used['split']}, "
+        f"{used['view']}, as {entry['format']}"
+    )
 
 
 def text(facts: Facts, model: "Model") -> str:
@@ -136,16 +177,17 @@ def text(facts: Facts, model: "Model") -> str:
     parts += ["## What is smaller and faster, and what is not"]
     parts += [DENSE_SIZE.format(dtype=_plain(dtype))]
     parts += [TWO_FOUR] if facts.method.get("pattern") == "2:4" else []
-    parts += [COMPACT_SIZE.format(share=_compact_share(zeros, 8 * dtype.itemsize))]
+    parts += [COMPACT_SIZE.format(share=_compact_share(zeros, dtype.itemsize))]
     body = "\n\n".join(parts)
     return str(ModelCard(f"---\n{_metadata(facts, model).to_yaml()}\n---\n\n{body}\n"))
 
 
 def _intro(facts: Facts) -> str:
     revision = f" (revision `{facts.revision}`)" if facts.revision else ""
-    base = f"`{facts.base}`{revision}" if facts.base else "a model built in Python"
+    base = f"`{facts.base}`{revision}" if facts.base else "A model built in Python"
+    done = "pruned and fine-tuned" if "fine-tuning" in facts.method else "pruned"
     return (
-        f"{base}, pruned with ecoflap, a pipeline around *ECoFLaP: Efficient Coarse-to-Fine "
+        f"{base}, {done} with ecoflap, a pipeline around *ECoFLaP: Efficient Coarse-to-Fine "
         "Layer-Wise Pruning for Vision-Language Models* (Sung, Yoon, Bansal, ICLR 2024). "
         f"Licence of the dense model: {facts.licence or 'not stated'}."
     )
@@ -160,10 +202,10 @@ def _zeros(model: "Model") -> list[tuple[str, int, int]]:
     return found
 
 
-def _compact_share(zeros: list[tuple[str, int, int]], bits: int) -> float:
-    """Returns the size of packed matrices over that of dense ones; none is packed to be larger."""
-    packed = sum(min(bits * n, bits * (n - gone) + n) for _, gone, n in zeros)
-    return packed / sum(bits * n for _, _, n in zeros)
+def _compact_share(zeros: list[tuple[str, int, int]], size: int) -> float:
+    """Returns the bytes of packed matrices over those of dense ones, ``size`` a weight."""
+    packed = sum(compact.packed_bytes(n - gone, n, size) for _, gone, n in zeros)
+    return packed / sum(size * n for _, _, n in zeros)
 
 
 def _sparsity(zeros: list[tuple[str, int, int]], model: "Model") -> str:

@@ -50,10 +50,19 @@ def data_problems(config: Mapping) -> Iterator[str]:
             yield from _prompt_problems(f"tasks.{name}", task["kind"], prompt)
 
 
-def limit_of(samples: Mapping) -> int | None:
-    """Returns how many samples there are at most by the limit of their data set; None if any."""
-    windows = samples["format"] == "text-windows"  # of which a text has several
-    return None if windows else samples["dataset"].get("limit")
+def most_examples(samples: Mapping) -> int | None:
+    """Returns how many samples can be drawn at most; None if that is not known."""
+    if samples["format"] == "text-windows":  # of which a text has several
+        return None
+    dataset = samples["dataset"]
+    return dataset.get("limit", _size(dataset))
+
+
+def _size(dataset: Mapping) -> int | None:
+    """Returns how many examples a split has at most; None where only its files tell."""
+    if dataset["name"] not in DATASETS:
+        return None
+    return getattr(DATASETS.get(dataset["name"]), "SIZES", {}).get(dataset["split"])
 
 
 def limit_problems(place: str, samples: Mapping, held_out: int) -> Iterator[str]:
@@ -64,14 +73,22 @@ def limit_problems(place: str, samples: Mapping, held_out: int) -> Iterator[str]
         samples: An entry of config/calibrations.yaml, or of the data of config/finetuning.yaml.
         held_out: How many further ones are drawn.
     """
-    limit, wanted = limit_of(samples), samples.get("samples", 1)
-    if limit is not None and wanted + held_out > limit:
-        further = f" and {held_out} held-out ones" if held_out else ""
-        yield message(
-            f"{place}: {wanted} samples{further} of at most {limit} examples",
-            f"{limit} together" if held_out else f"at most {limit}",
-            f"Lower {'held_out or ' if held_out else ''}samples, or raise limit of the data set.",
-        )
+    most, wanted = most_examples(samples), samples.get("samples", 1)
+    if most is None or wanted + held_out <= most:
+        return
+    cure = "raise limit of" if "limit" in samples["dataset"] else "choose another split of"
+    if "samples" not in samples:
+        seen, allowed, lower = f"{held_out} held-out samples", f"at most {most - 1}", "held_out"
+    elif held_out:
+        seen = f"{wanted} samples and {held_out} held-out ones"
+        allowed, lower = f"{most} together", "held_out or samples"
+    else:
+        seen, allowed, lower = f"{wanted} samples", f"at most {most}", "samples"
+    yield message(
+        f"{place}: {seen} of at most {most} examples",
+        allowed,
+        f"Lower {lower}, or {cure} the data set.",
+    )
 
 
 def _sample_entries(config: Mapping) -> Iterator[tuple[str, Mapping]]:
@@ -147,6 +164,13 @@ def _dataset_problems(place: str, config: Mapping, dataset: Mapping) -> Iterator
     for key, known in (("split", splits), ("view", module.VIEWS)):
         if dataset[key] not in known:
             yield f"{place}: " + unknown(f"{key} of {name}", dataset[key], known)
+    most, limit = _size(dataset), dataset.get("limit")
+    if most is not None and limit is not None and limit > most:
+        yield message(
+            f"{place}: limit {limit} of {name}, split {dataset['split']}",
+            f"at most {most}",
+            "Lower the limit, or choose a larger split.",
+        )
 
 
 def _view_problems(place: str, use: str, entry: Mapping) -> Iterator[str]:

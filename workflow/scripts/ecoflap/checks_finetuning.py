@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 
-from ecoflap.checks_data import limit_of, limit_problems
+from ecoflap.checks_data import limit_problems, most_examples
 from ecoflap.checks_steps import step_problems
 from ecoflap.errors import message
 from ecoflap.registry import FAMILIES, missing
@@ -16,20 +16,22 @@ def recipe_problems(config: Mapping) -> Iterator[str]:
         config: The merged configuration, defaults filled in.
     """
     for name, settings in config["finetuning"].items():
+        short = False
         for number, part in enumerate(settings["data"]):
             place = f"finetuning.{name}.data.{number}"
-            yield from limit_problems(place, part, part.get("held_out", 0))
+            found = list(limit_problems(place, part, part.get("held_out", 0)))
+            yield from found
+            short = short or bool(found)
         most = [_most_samples(part) for part in settings["data"]]
-        if None not in most:
+        if not short and None not in most:
             for problem in step_problems(settings, sum(most)):
                 yield f"finetuning.{name}: {problem}"
 
 
 def _most_samples(part: Mapping) -> int | None:
     """Returns how many samples a part of the data has at most; None if that is not known."""
-    limit = limit_of(part)
-    left = max(1, limit - part.get("held_out", 0)) if limit else None
-    return part.get("samples", left)
+    most = most_examples(part)
+    return part.get("samples", most and most - part.get("held_out", 0))
 
 
 def variant_problems(place: str, config: Mapping, variant: Mapping) -> Iterator[str]:
@@ -45,8 +47,8 @@ def variant_problems(place: str, config: Mapping, variant: Mapping) -> Iterator[
     if source in entries and source not in pruned:
         yield message(
             f"{place}.from: '{source}' is fine-tuned itself",
-            "a variant that is pruned",
-            "Name the variant that it comes from, or another.",
+            f"a variant that is pruned: {', '.join(pruned)}",
+            "Choose one.",
         )
     else:
         yield from missing(f"{place}.from", "pruned variant", [source], pruned)

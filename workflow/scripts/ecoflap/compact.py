@@ -19,6 +19,17 @@ WEIGHTS = ".safetensors"
 BITS = {2: torch.int16, 4: torch.int32, 8: torch.int64}  # bytes per weight: its bits as a number
 
 
+def packed_bytes(kept: int, n: int, size: int) -> int:
+    """Returns the bytes of a packed tensor; one that would not get smaller stays as it is.
+
+    Args:
+        kept: Weights that are there.
+        n: Weights of the tensor.
+        size: Bytes of a weight.
+    """
+    return min(n * size, -(-n // 8) + kept * size)
+
+
 def packed(tensor: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor] | None:
     """Packs a tensor.
 
@@ -34,7 +45,8 @@ def packed(tensor: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor] | None:
         return None
     there = tensor.contiguous().view(BITS[size]) != 0
     mask = artifacts.pack_mask(there)
-    if mask.numel() + int(there.sum()) * size >= tensor.numel() * size:
+    whole = tensor.numel() * size
+    if packed_bytes(int(there.sum()), tensor.numel(), size) == whole:
         return None
     return tensor[there], mask
 

@@ -28,6 +28,22 @@ SECTIONS = (
     "plotting",
 )
 MERGE = "tag:yaml.org,2002:merge"
+TYPES = {
+    "object": "a mapping",
+    "array": "a list",
+    "string": "text",
+    "number": "a number",
+    "integer": "a whole number",
+    "boolean": "true or false",
+}
+BOUNDS = {
+    "minimum": "at least {}",
+    "exclusiveMinimum": "more than {}",
+    "maximum": "at most {}",
+    "exclusiveMaximum": "less than {}",
+    "minLength": "text of at least {} character",
+    "minProperties": "a mapping with at least {} entry",
+}
 COUNTS = {
     "minItems": "at least one entry",
     "maxItems": "at most {} of them",
@@ -207,7 +223,12 @@ def _explain(place: str, error: jsonschema.ValidationError) -> str:
         return message(f"{place}: {seen!r}", allowed, f"It must match {limit}.")
     if error.validator == "type" and (number := _meant(limit, seen)):
         return message(f"{place}: {seen!r}", "a number", f"YAML reads text here: write {number}.")
-    allowed = about if isinstance(limit, list) else f"{error.validator} {limit}"
+    allowed = about
+    if error.validator == "type" and isinstance(limit, str):
+        needed = ", ".join(schema.get("required", ()))
+        allowed = f"{TYPES[limit]} with {needed}" if needed else TYPES[limit]
+    elif error.validator in BOUNDS:
+        allowed = BOUNDS[error.validator].format(limit)
     return message(f"{place}: {seen!r}", allowed, told or "Correct the value.")
 
 

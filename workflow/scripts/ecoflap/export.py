@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from safetensors import safe_open
 
-from ecoflap import artifacts, collect
+from ecoflap import artifacts, card, collect
 from ecoflap.card import Facts, Result
 from ecoflap.models.base import Model
 
@@ -54,15 +54,15 @@ def facts(
         manifest: Of the calibration samples; None if none were used.
     """
     model, variant, source = settings["model"], settings["variant"], settings["model"]["source"]
-    base = source.get("hub") or source.get("folder") or f"{source['pypi']} ({source['gguf']})"
+    base = source.get("hub") or card.base_name(source.get("folder"))
+    base = base or f"{source['pypi']} ({source['gguf']})"
     method = {"sparsity": settings["sparsity"], "variant": variant["label"]}
     method |= {key: str(value) for key, value in variant.items() if key != "label"}
     if "score" in settings:
-        method["score"] += f" ({_listed(settings['score'])})"
+        method["score"] += f" ({card.listed(settings['score'])})"
     if tuning := settings.get("finetuning"):
         method["fine-tuned from"] = settings["from"]
-        method["fine-tuning"] = _listed({k: v for k, v in tuning.items() if k != "data"})
-        method["fine-tuned on"] = "; ".join(_samples(part) for part in tuning["data"])
+        method |= card.fine_tuning({**tuning, "seed": seed})
     return Facts(
         name=f"{model['label']}, {variant['label']}, sparsity {settings['sparsity']}",
         base=base,
@@ -75,26 +75,10 @@ def facts(
     )
 
 
-def _listed(entry: Mapping) -> str:
-    return ", ".join(f"{key} {value}" for key, value in entry.items())
-
-
 def _calibration(settings: Mapping, seed: int, manifest: str | Path) -> str:
     drawn = artifacts.read_json(manifest, "calibration")
-    described = _samples(settings["calibration"])
+    described = card.samples(settings["calibration"])
     return f"{described}, drawn with seed {seed} (fingerprint `{drawn['fingerprint']}`)"
-
-
-def _samples(entry: Mapping) -> str:
-    used = entry["dataset"]
-    left_out = f" but {entry['held_out']}" if entry.get("held_out") else ""
-    count = entry.get("samples", f"all{left_out}")
-    window = f" of {entry['window']} tokens" if "window" in entry else ""
-    limit = f"{used['limit']} random examples of " if "limit" in used else ""
-    return (
-        f"{count} samples{window} of {limit}{used['name']}, split {used['split']}, "
-        f"{used['view']}, as {entry['format']}"
-    )
 
 
 def results(files: Iterable[str], dense: Iterable[str], tasks: Mapping) -> list[Result]:

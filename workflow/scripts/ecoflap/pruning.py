@@ -111,6 +111,7 @@ def prune(
                 "Pass batches with all inputs of the model.",
             )
         )
+    model.history["pruning"] = {"criterion": criterion, "pattern": pattern}
     return report_table(rows)
 
 

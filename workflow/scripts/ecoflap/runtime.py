@@ -25,6 +25,7 @@ from ecoflap.errors import ConfigError, EcoflapError, message
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
 # safetensors and shutil have errors of their own, with the system's number in their text.
 NO_ROOM_IN_TEXT = re.compile(rf"(os error|Errno) ({'|'.join(map(str, NO_ROOM))})\b")
+DIGITS = {"seconds": 3, "peak_memory_mb": 1, "joules": 1}  # after the point, in artifacts
 PACKAGE = Path(__file__).parent
 LIBRARIES = (
     "torch",
@@ -168,6 +169,8 @@ class Cost:
     """Measures wall time, peak memory and energy of a ``with`` block.
 
     Attributes:
+        earlier: What `as_dict` told of earlier parts of the same job, which count too; None if
+            there were none.
         seconds: Wall time, filled on exit.
         peak_memory_mb: Peak of the device's allocator in MiB; on a CPU the memory held at the
             start plus the growth of the resident set.
@@ -183,6 +186,7 @@ class Cost:
         """
         self.device = device
         self.held_mb = held_mb
+        self.earlier: Mapping | None = None
         self.seconds = 0.0
         self.peak_memory_mb = 0.0
         self.joules: float | None = None
@@ -201,6 +205,14 @@ class Cost:
 
     def __exit__(self, *_: object) -> None:
         """Stops the clock and reads the peak."""
+        self._read()
+
+    def so_far(self) -> dict[str, float | str]:
+        """Returns what `as_dict` would tell if the block ended here."""
+        self._read()
+        return self.as_dict()
+
+    def _read(self) -> None:
         self.seconds = time.perf_counter() - self._start
         if self._joules is not None:
             self.joules = energy.joules(self.device) - self._joules
@@ -213,13 +225,15 @@ class Cost:
 
     def as_dict(self) -> dict[str, float | str]:
         """Returns the numbers for an artifact; ``joules`` only where they are known."""
-        used = {} if self.joules is None else {"joules": round(self.joules, 1)}
-        return {
-            "seconds": round(self.seconds, 3),
-            "peak_memory_mb": round(self.peak_memory_mb, 1),
+        used = {} if self.joules is None else {"joules": self.joules}
+        own = {
+            "seconds": self.seconds,
+            "peak_memory_mb": self.peak_memory_mb,
             "device": self.device,
             **used,
         }
+        total = total_cost([own] if self.earlier is None else [self.earlier, own])
+        return {k: round(v, DIGITS[k]) if k in DIGITS else v for k, v in total.items()}
 
 
 def total_cost(parts: Sequence[Mapping]) -> dict[str, float | str]:

@@ -17,7 +17,7 @@ import sys
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 SUFFIX = ".compact.safetensors"
@@ -74,9 +74,12 @@ def unpack(source: str | Path, target: str | Path) -> list[Path]:
     for file, path in zip(files, dense, strict=True):
         tensors, metadata = read(file)
         temporary = path.with_name(path.name + ".tmp")
-        save_file(tensors, temporary, metadata=metadata)
-        shutil.copymode(file, temporary)  # safetensors writes what only its owner may read
-        temporary.replace(path)
+        try:
+            save_file(tensors, temporary, metadata=metadata)
+            shutil.copymode(file, temporary)  # safetensors writes what only its owner may read
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)  # gone already if all went well
     return dense
 
 
@@ -90,3 +93,6 @@ if __name__ == "__main__":
             sys.stdout.write(f"{written}\n")
     except ValueError as problem:
         sys.exit(str(problem))
+    except (OSError, SafetensorError) as problem:
+        allowed = "compact files that may be read, and a folder with space that may be written"
+        sys.exit(f"cannot unpack ({problem}). Allowed: {allowed}. Mend that, or name another one.")

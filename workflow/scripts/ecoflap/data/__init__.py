@@ -1,6 +1,7 @@
 """Data sets as lists of examples. Needs no torch.
 
-A module of `registry.DATASETS` is one data set, with SPLITS, VIEWS and ``load(split, view)``. A
+A module of `registry.DATASETS` is one data set, with SPLITS, VIEWS and ``load(split, view)``, and
+where it is known with SIZES (the examples of a split at most), so that a config is checked by it. A
 module of `registry.LAYOUTS` reads all data sets of one form, with VIEWS and ``load(source, split,
 view)``. Pictures of the latter are `pictures.Picture`, opened when they are used.
 """

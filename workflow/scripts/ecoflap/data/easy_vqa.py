@@ -9,7 +9,8 @@ from typing import Any
 
 from PIL import Image
 
-SPLITS = ("train", "validation", "test")
+SIZES = {"train": 34_687, "validation": 3_888, "test": 9_673}
+SPLITS = tuple(SIZES)
 VIEWS = ("vqa",)
 VALIDATION_SHARE = 0.1
 

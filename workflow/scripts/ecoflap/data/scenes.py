@@ -35,6 +35,7 @@ from ecoflap.data.scene_pictures import (
     make_scene,
 )
 
+# Pictures of each split; a view leaves out those that it cannot ask about.
 SIZES = {"train": 40_000, "validation": 2_000, "calibration": 2_000, "test": 2_000, "ood": 2_000}
 SPLITS = tuple(SIZES)
 PROMPTS = {

@@ -18,7 +18,7 @@ from ecoflap.checks_steps import step_problems
 from ecoflap.errors import ConfigError, ModelError, PruningError, message
 from ecoflap.finetuning import checkpoints, data, lora, masks
 from ecoflap.finetuning.objective import Objective
-from ecoflap.runtime import seed_from
+from ecoflap.runtime import Cost, seed_from
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 METHODS = ("full", "sparselora")
 COLUMNS = ("loss", "learning_rate", "held_out_loss")
-STOPS = 10  # in a run: where held-out loss is measured and a checkpoint written
+STOPS = 10  # in a run, at most: where held-out loss is measured and a checkpoint written
 WORKERS = 4  # processes that read pictures for a GPU
 
 
@@ -41,6 +41,7 @@ def finetune(
     batch_size: int = 32,
     checkpoint: str | Path | None = None,
     head: Mapping = MappingProxyType({}),
+    cost: Cost | None = None,
 ) -> "pd.DataFrame":
     """Trains a pruned model in place with AdamW; what was pruned stays exactly zero.
 
@@ -60,16 +61,19 @@ def finetune(
             Whoever has stored the result deletes it.
         head: Header of what is being made; a checkpoint with another one, or of a run with other
             settings or another seed, is refused.
+        cost: The measurement that this call is in; it counts what a killed run had cost at the
+            checkpoint.
 
     Returns:
         A row per step: step (from 1), loss, learning_rate, held_out_loss (NaN between the stops).
 
     Raises:
-        ConfigError: for settings that fit no run, or too few examples for them.
+        ConfigError: for settings that fit no run or not this model, or too few examples for them.
         DataError: if the data have fewer examples than asked for, or a batch less than a sample for
             each process.
         ArtifactError: if the checkpoint is of another run.
-        PruningError: if a loss is not finite, or a pruned weight came back.
+        PruningError: if a loss or a weight is not finite (a checkpoint is deleted then: from
+            there the run would only fail again), or a pruned weight came back.
     """
     import pandas as pd
 
@@ -78,8 +82,9 @@ def finetune(
     with _as_found(model):
         run = _Run(model, settings, gone, seed=seed, teacher=teacher, batch_size=batch_size)
         state = {"schema_version": artifacts.SCHEMA_VERSION, **head, "settings": dict(settings)}
-        curve = run.go(Path(checkpoint) if checkpoint else None, {**state, "seed": seed})
+        curve = run.go(Path(checkpoint) if checkpoint else None, {**state, "seed": seed}, cost)
     masks.check(model, gone)
+    model.history["fine-tuning"] = {**settings, "seed": seed}
     table = pd.DataFrame(curve.numpy(), columns=COLUMNS)
     table.insert(0, "step", range(1, len(table) + 1))
     return table
@@ -149,14 +154,16 @@ class _Run:
         self.model.module.requires_grad_(True)
         return dict(self.model.module.named_parameters())
 
-    def go(self, checkpoint: Path | None, head: Mapping) -> torch.Tensor:
+    def go(self, checkpoint: Path | None, head: Mapping, cost: Cost | None) -> torch.Tensor:
         """Trains to the end; returns the curve, float64 [steps, 3]."""
         steps = len(self.data)
-        every = max(1, steps // STOPS)
+        every = -(-steps // STOPS)
         curve = torch.zeros(0, len(COLUMNS), dtype=torch.float64)
         state = {"trained": self.trained, "optimizer": self.optimizer}
         if checkpoint is not None and checkpoint.exists():
-            curve = checkpoints.load(checkpoint, head, **state)
+            curve, spent = checkpoints.load(checkpoint, head, **state)
+            if cost is not None:
+                cost.earlier = spent
             log.info("going on at step %d of %d", len(curve), steps)
         first = len(curve)
         loader = DataLoader(
@@ -170,12 +177,17 @@ class _Run:
             loss, rate = self._step(step, batch)
             stop = (step + 1) % every == 0 or step + 1 == steps
             held_out = self._held_out_loss() if stop else math.nan
+            if not math.isfinite(loss) or (stop and not self._sound(held_out)):
+                if checkpoint is not None and self.accelerator.is_main_process:
+                    checkpoint.unlink(missing_ok=True)
+                raise _not_finite(step + 1, loss, held_out)
             rows.append(torch.tensor([loss, rate, held_out], dtype=torch.float64))
             if stop:
                 text = "step %d of %d: loss %.4f, held-out loss %.4f"
                 log.info(text, step + 1, steps, loss, held_out)
             if stop and checkpoint is not None and self.accelerator.is_main_process:
-                checkpoints.save(checkpoint, head, curve=torch.stack(rows), **state)
+                spent = cost.so_far() if cost is not None else None
+                checkpoints.save(checkpoint, head, curve=torch.stack(rows), spent=spent, **state)
         self.objective.close()
         if self.low_rank:
             lora.merge(self.model)
@@ -207,16 +219,12 @@ class _Run:
         self.optimizer.zero_grad(set_to_none=True)
         if not self.low_rank:
             masks.apply(self.model, self.gone)
-        loss = self.accelerator.reduce(total, reduction="mean").item()
-        if not math.isfinite(loss):
-            raise PruningError(
-                message(
-                    f"the loss at step {step + 1} is {loss}",
-                    "finite losses",
-                    "Lower the learning rate, or set precision: float32.",
-                )
-            )
-        return loss, rate
+        return self.accelerator.reduce(total, reduction="mean").item(), rate
+
+    def _sound(self, held_out: float) -> bool:
+        """Whether all that is trained is finite, and the held-out loss where there is one."""
+        finite = all(bool(parameter.isfinite().all()) for parameter in self.trained.values())
+        return finite and (math.isfinite(held_out) or not self.held_out)
 
     @torch.no_grad()
     def _held_out_loss(self) -> float:
@@ -228,6 +236,14 @@ class _Run:
             batch = self.model.to_device(data.encode(self.model, items, self.seed, "held-out"))
             total += len(items) * self.objective.task_loss(batch).double().item()
         return total / len(self.held_out) if self.held_out else math.nan
+
+
+def _not_finite(step: int, loss: float, held_out: float) -> PruningError:
+    seen = f"the loss is {loss}"
+    if math.isfinite(loss):
+        seen = f"a weight is not finite, or the held-out loss ({held_out})"
+    remedy = "Lower the learning rate, or set precision: float32."
+    return PruningError(message(f"at step {step} {seen}", "finite losses and weights", remedy))
 
 
 @contextmanager
@@ -257,6 +273,8 @@ def _check(model: "Model", settings: Mapping, teacher: "Model | None") -> None:
         raise ConfigError(
             message(f"method '{settings['method']}'", ", ".join(METHODS), "Choose one.")
         )
+    if settings["method"] == "sparselora":
+        lora.check_rank(model, settings["rank"])
     if ("distillation" in settings) != (teacher is not None):
         seen = "without" if teacher is None else "but not asked for, with"
         raise ConfigError(

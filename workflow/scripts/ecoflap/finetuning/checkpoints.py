@@ -21,6 +21,7 @@ def save(
     trained: Mapping[str, nn.Parameter],
     optimizer: torch.optim.Optimizer,
     curve: torch.Tensor,
+    spent: Mapping | None = None,
 ) -> None:
     """Writes the state of a run, replacing that of its last stop atomically.
 
@@ -30,13 +31,14 @@ def save(
         trained: What is trained, by name.
         optimizer: Its AdamW.
         curve: What was measured at each step so far, float64 [steps, n].
+        spent: What the run cost so far (`Cost.so_far`); None if nobody measures it.
     """
     tensors = {CURVE: curve}
     for name, parameter in trained.items():
         tensors[WEIGHT + name] = parameter.detach()
         for key, value in optimizer.state[parameter].items():
             tensors[f"{key}.{name}"] = value
-    artifacts.write_tensors(path, tensors, {**head, "kind": KIND})
+    artifacts.write_tensors(path, tensors, {**head, "kind": KIND, "spent": spent})
 
 
 def load(
@@ -45,16 +47,22 @@ def load(
     *,
     trained: Mapping[str, nn.Parameter],
     optimizer: torch.optim.Optimizer,
-) -> torch.Tensor:
-    """Puts the state of a run back; returns its curve, one row for each step done.
+) -> tuple[torch.Tensor, Mapping | None]:
+    """Puts the state of a run back.
+
+    Returns:
+        Its curve, one row for each step done, and what it cost so far, if that was measured.
 
     Raises:
         ArtifactError: if the file is damaged, or of a run with another configuration, code or
             input. It is left as it is.
     """
     tensors, then = artifacts.read_tensors(path, KIND)
-    if differences := list(_differences(then, json.loads(json.dumps(head)))):
-        listed = ", ".join(f"{key} ({difference})" for key, difference in differences)
+    found: dict[tuple[str, str], str] = {}
+    for key, difference in _differences(then, json.loads(json.dumps(head))):
+        found.setdefault((key.rpartition(".")[2], difference), key)  # once, if in two places
+    if found:
+        listed = ", ".join(f"{key} ({difference})" for (_, difference), key in found.items())
         raise ArtifactError(
             message(
                 f"{path} was written by a run with another {listed}",
@@ -70,12 +78,12 @@ def load(
             state = {key: tensors[f"{key}.{name}"].to(parameter.device) for key in keys}
             if state:
                 optimizer.state[parameter] = state
-    return tensors[CURVE]
+    return tensors[CURVE], then["spent"]
 
 
 def _differences(then: Mapping, now: Mapping, place: str = "") -> Iterator[tuple[str, str]]:
     """Yields where two headers differ, and what each says."""
-    ignored = ("file", "digest", "kind", "versions", "device") if not place else ()
+    ignored = ("file", "digest", "kind", "versions", "device", "spent") if not place else ()
     for key in sorted({*then, *now} - set(ignored)):
         one, other = then.get(key), now.get(key)
         name = f"{place}{key}"

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrize
 
+from ecoflap.errors import ConfigError, message
 from ecoflap.runtime import seed_from
 
 if TYPE_CHECKING:
@@ -41,6 +42,24 @@ class SparseUpdate(nn.Module):
         """Returns the weight with the update, in float32, as it will be merged."""
         with torch.autocast(weight.device.type, enabled=False):
             return weight + (self.up @ self.down).masked_fill(self.gone, 0)
+
+
+def check_rank(model: "Model", rank: int) -> None:
+    """Refuses a rank that an update of some matrix cannot have.
+
+    Raises:
+        ConfigError: naming the matrix with the shortest side.
+    """
+    least = min(model.matrices(), key=lambda matrix: min(matrix.module.weight.shape))
+    n_out, n_in = least.module.weight.shape
+    if rank > min(n_out, n_in):
+        raise ConfigError(
+            message(
+                f"rank {rank} for a model in which {least.name} is {n_out} x {n_in}",
+                f"1 to {min(n_out, n_in)}",
+                "Lower the rank of the fine-tuning.",
+            )
+        )
 
 
 def add(

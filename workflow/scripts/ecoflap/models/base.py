@@ -70,6 +70,8 @@ class Model:
         segments: What runs between them (embeddings, projections), as blocks without matrices
             whose indices come after those of the blocks.
         masks: Packed masks (`artifacts.pack_mask`) of the matrices pruned so far, by name.
+        history: What was done to it in this process, by name, for its card: ``pruning`` and
+            ``fine-tuning`` with their settings.
         weights: Where the weights of blocks are while they do not run; None: on the device.
         source: Folder or hub id that it was loaded from; None if it was not.
     """
@@ -104,6 +106,7 @@ class Model:
         self.module = module.eval()
         self.processor = processor
         self.masks: dict[str, torch.Tensor] = {}
+        self.history: dict[str, Mapping] = {}
         self.weights: Offload | None = None
         self.source: str | None = None
         self._caches = _switch_off_caches(module)
@@ -282,7 +285,7 @@ class Model:
     def save(self, folder: str | Path) -> None:
         """Writes a folder that plain ``from_pretrained`` loads, processor included.
 
-        A pruned model gets a card too (``README.md``).
+        A pruned or fine-tuned model gets a card too (``README.md``).
 
         Raises:
             ModelError: if the path is a file, or (with ``disk``) the checkpoint that is being read.
@@ -298,7 +301,7 @@ class Model:
             artifacts.share(file)
         if self.processor is not None:
             self.processor.save_pretrained(folder)
-        if self.masks:
+        if self.masks or self.history:
             # By name: what a card says changes no number, so no rule runs again for its sake.
             importlib.import_module("ecoflap.card").write(folder, self)
 
