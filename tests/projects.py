@@ -49,6 +49,13 @@ SMALL = {
         },
     },
 }
+# More samples than a view has, which nothing but reading it tells: no scene of one thing is in it.
+TOO_MANY = {
+    "dataset": {"name": "scenes", "split": "calibration", "view": "relation"},
+    "format": "image-label",
+    "prompt": "a {label}",
+    "samples": 1900,
+}
 NUMBERS = ("metrics.json", "predictions.parquet", "changes.safetensors")  # layers.parquet has times
 
 

@@ -11,7 +11,7 @@ import time
 import pytest
 import yaml
 from PIL import Image
-from projects import SMALL, Project
+from projects import SMALL, TOO_MANY, Project
 from safetensors import torch as tensors
 
 # place in the configuration, value (None: the key is taken out), what is said
@@ -59,6 +59,7 @@ CONFIGS = [
     ("models/demo-clip/source", {"folder": "x", "hub": "a/b"}, "source", "one of"),
     ("models/demo-clip/source", {"hub": "a/b", "revision": "main"}, "source", "revision"),
     ("models/demo-clip/source", {"folder": "nowhere"}, "nowhere", "counts from where"),
+    ("calibrations/scenes-image-captions/samples", 2001, "2001 samples of at most 2000", "Lower"),
     ("scores/small/samples", 500, "wants 500 samples", "at most 32"),
     ("scores/small/shards", 4, "shards with gradnorm", "zeroth only"),
     ("data_folders", {"wikitext-2": "nowhere"}, "no folder 'nowhere'", "a folder that exists"),
@@ -133,9 +134,9 @@ def job_fails(project, change, *said, **options):
 
 def test_fewer_samples_than_asked_for(tmp_path):
     def change(content, _):
-        content["calibrations"]["scenes-image-captions"]["samples"] = 1_000_000
+        content["calibrations"]["scenes-image-captions"] = TOO_MANY
 
-    said = "1000000 samples asked for"
+    said = "1900 samples asked for"
     job_fails(Project(tmp_path), change, said, arguments=["calibrations"])
 
 

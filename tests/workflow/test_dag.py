@@ -9,7 +9,7 @@ import pytest
 import yaml
 from ecoflap import artifacts
 from ecoflap.evaluation import metrics
-from projects import ROOT, SMALL
+from projects import ROOT, SMALL, TOO_MANY
 
 
 def test_a_run_makes_tables_and_figures(finished):
@@ -95,14 +95,14 @@ def test_the_local_profile_is_one_and_the_slurm_profile_is_read(project):
 
 def test_a_failing_rule_leaves_its_message_in_its_log_and_no_output(project):
     wrong = json.loads(json.dumps(SMALL))
-    wrong["calibrations"]["scenes-image-captions"]["samples"] = 1_000_000
+    wrong["calibrations"]["scenes-image-captions"] = TOO_MANY
     project.write_config(wrong)
     try:
         code, output = project.snakemake("calibrations")
     finally:
         project.write_config(SMALL)
     assert code != 0
-    assert "1000000 samples asked for" in output
+    assert "1900 samples asked for" in output
     folder = "demo-clip/scenes-image-captions/seed0"
     log = project.folder / f"results/logs/extract_calibration/{folder}.log"
     assert "Traceback" not in output + log.read_text()  # it is the user's to mend
