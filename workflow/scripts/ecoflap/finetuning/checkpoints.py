@@ -78,7 +78,7 @@ def load(
             state = {key: tensors[f"{key}.{name}"].to(parameter.device) for key in keys}
             if state:
                 optimizer.state[parameter] = state
-    return tensors[CURVE], then["spent"]
+    return tensors[CURVE], then.get("spent")
 
 
 def _differences(then: Mapping, now: Mapping, place: str = "") -> Iterator[tuple[str, str]]:
