@@ -76,7 +76,12 @@ BAD = [
     ),
     ("variants/ecoflap-finetuned/finetune", None, "no finetune", "Add the key"),
     ("variants/ecoflap-finetuned/criterion", "wanda", "finetuned.criterion: 'wanda'", "not use it"),
-    ("variants/wanda/finetune", "demo", "variants.wanda: no from", "and how it is fine-tuned"),
+    (
+        "variants/wanda/finetune",
+        "demo",
+        "variants.wanda: no from",
+        "an entry of config/finetuning.yaml",
+    ),
     ("experiments/finetuning-demo-curve/variants", ["wanda"], "not fine-tuned", "Remove it"),
     (
         "experiments/figure6/variants",

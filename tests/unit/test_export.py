@@ -241,7 +241,7 @@ def test_a_target_that_cannot_be_written_is_told_in_one_line(packed, tmp_path, t
     done = subprocess.run(script, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1
-    assert "cannot unpack (" in done.stderr
+    assert "Allowed: a folder, new" in done.stderr or "cannot unpack into" in done.stderr
     assert (tmp_path / "file").read_text() == "mine"
 
 
@@ -254,6 +254,28 @@ def test_a_full_disk_leaves_no_half_of_a_file(packed, tmp_path, monkeypatch):
     with pytest.raises(SafetensorError):
         unpack.unpack(packed[0] / "compact", tmp_path / "made")
     assert not list((tmp_path / "made").iterdir())
+
+
+def test_a_failure_at_the_last_of_several_files_leaves_none(packed, tmp_path):
+    source, made = tmp_path / "source", tmp_path / "made"
+    shutil.copytree(packed[0] / "compact", source)
+    (file,) = source.glob("*.compact.safetensors")
+    second = source / "second.compact.safetensors"
+    second.write_bytes(file.read_bytes()[:-9])
+    with pytest.raises(ValueError, match="second.compact.safetensors is not whole"):
+        unpack.unpack(source, made)
+    assert not list(made.iterdir())
+    shutil.copy(file, second)
+    assert len(unpack.unpack(source, made)) == 2
+
+
+def test_a_link_in_the_way_is_not_replaced(packed, tmp_path):
+    link = tmp_path / "made" / "model.safetensors"
+    link.parent.mkdir()
+    link.symlink_to("nowhere")
+    with pytest.raises(ValueError, match="is there. Allowed"):
+        unpack.unpack(packed[0] / "compact", tmp_path / "made")
+    assert link.is_symlink()
 
 
 def test_a_folder_that_cannot_be_packed_is_told(tmp_path):
@@ -461,9 +483,11 @@ def test_a_model_that_was_fine_tuned_in_python_says_so_on_its_card(tmp_path):
     assert "seed 7" in text
     assert "8 samples of 8 random examples of scenes, split train, captions, as image-cap" in text
     again = ecoflap.load(tmp_path / "one", device="cpu")  # whose masks nobody knows
-    again.history["fine-tuning"] = {**settings, "seed": 8}
+    again.history += [("fine-tuning", {**settings, "seed": seed}) for seed in (8, 9)]
     again.save(tmp_path / "two")
-    assert "seed 8" in (tmp_path / "two" / "README.md").read_text()
+    text = (tmp_path / "two" / "README.md").read_text()
+    assert re.search("- fine-tuning: .*, seed 8\n", text)
+    assert re.search(r"- fine-tuning \(step 2\): .*, seed 9\n", text)
 
 
 def test_samples_that_are_all_but_the_held_out_ones_are_told_so():

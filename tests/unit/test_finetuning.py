@@ -9,22 +9,34 @@ import sys
 import pytest
 import tiny
 import torch
-from configs import ROOT
+import yaml
+from configs import ROOT, SCHEMAS
 from ecoflap import artifacts, baselines, finetuning
+from ecoflap import config as configuration
 from ecoflap.errors import ArtifactError, ConfigError, DataError, ModelError, PruningError
 from ecoflap.finetuning import checkpoints, data, lora, masks
 from ecoflap.finetuning.distillation import divergence
+from ecoflap.finetuning.recipe import DEFAULTS, checked
 
 TOKENS = 7
 FULL = {
     "method": "full",
-    "data": [{"format": "text-windows"}],
+    "data": [
+        {
+            "dataset": {"name": "wikitext-2", "split": "train", "view": "text"},
+            "format": "text-windows",
+        }
+    ],
     "epochs": 2,
     "learning_rate": 0.01,
     "warmup": 1,
     "weight_decay": 0.05,
     "batch_size": 3,
     "precision": "float32",
+}
+CAPTIONS = {
+    "dataset": {"name": "scenes", "split": "train", "view": "captions"},
+    "format": "image-caption",
 }
 LORA = {**FULL, "method": "sparselora", "rank": 2}
 BOTH = pytest.mark.parametrize("settings", [FULL, LORA], ids=["full", "sparselora"])
@@ -197,6 +209,9 @@ def test_a_checkpoint_of_another_run_is_refused_and_left_as_it_is(tmp_path):
     with pytest.raises(ArtifactError, match=several):
         finetuning.finetune(pruned(), settings, checkpoint=path, head=head)
     other = {"inputs": {"pruned": "xyz"}}
+    several = {**FULL, "data": [{**FULL["data"][0], "held_out": 3}]}
+    with pytest.raises(ArtifactError, match=r"another settings.data.0.held_out \(then None, now 3"):
+        finetuning.finetune(pruned(), several, checkpoint=path, head=head)
     with pytest.raises(ArtifactError, match=r"another inputs.pruned \(then 'abc', now 'xyz'\)"):
         finetuning.finetune(pruned(), FULL, checkpoint=path, head=other)
     assert path.read_bytes() == content
@@ -267,7 +282,8 @@ def test_a_run_that_is_not_finite_leaves_nothing_to_go_on_from(what, tmp_path, m
     monkeypatch.setattr(finetuning._Run, "_held_out_loss", overflows)
     if what == "weight":
         monkeypatch.setattr(data, "draw", lambda *_: (items(6), []))
-    with pytest.raises(PruningError, match="step 4 .*finite losses and weights"):
+    said = {"loss": "loss is nan", "weight": "a weight is", "held-out loss": "held-out loss is inf"}
+    with pytest.raises(PruningError, match=f"step 4 .*{said[what]}.*begin again with the pruned"):
         finetuning.finetune(pruned(), FULL, checkpoint=path)
     assert not path.exists()
 
@@ -372,24 +388,155 @@ def test_distillation_needs_logits(monkeypatch):
     model = tiny.clip_model()
     (batch,) = tiny.batches(model, 1)
     monkeypatch.setattr(data, "encode", lambda *_: batch)
+    settings = {**FULL, "data": [CAPTIONS], "distillation": 0.5}
     with pytest.raises(ModelError, match="returns no logits"):
-        finetuning.finetune(model, {**FULL, "distillation": 0.5}, teacher=tiny.clip_model())
+        finetuning.finetune(model, settings, teacher=tiny.clip_model())
+    assert not model.module._forward_hooks
 
 
 @pytest.mark.parametrize(
     ("settings", "options", "error", "said"),
     [
-        ({"method": "lora"}, {}, ConfigError, "full, sparselora"),
-        ({"distillation": 0.5}, {}, ConfigError, "without a teacher"),
-        ({}, {"teacher": "the dense model"}, ConfigError, "not asked for"),
+        ({"method": "lora"}, {}, ConfigError, "method 'lora'. Allowed: full, sparselora"),
+        ({"distillation": 0.5}, {}, ConfigError, "without a teacher.*Pass the dense model"),
+        ({}, {"teacher": "the dense model"}, ConfigError, "without distill.*pass no teacher"),
+        ({}, {"batch_size": 0}, ConfigError, "batch_size=0. Allowed: a whole number from 1"),
+        ({"lr": 3, "rank": 2}, {}, ConfigError, r"(?s)2 problem\(s\).*key 'lr'.*a rank with"),
+        ({"data": {}}, {}, ConfigError, "no list of mappings"),
+        ({"data": []}, {}, ConfigError, "empty data"),
+        ({"data": [{"format": "text-windows"}]}, {}, ConfigError, "data.0: dataset None"),
+        ({"data": [CAPTIONS]}, {}, ConfigError, "'image-caption'. Allowed: text-windows"),
+        (
+            {"data": [{**CAPTIONS, "format": "text-windows"}]},
+            {},
+            ConfigError,
+            "data.0: text-windows with the view 'captions'. Allowed: text",
+        ),
+        ({"data": [{**FULL["data"][0], "held_out": -1}]}, {}, ConfigError, "held_out -1"),
         ({"warmup": 4}, {}, ConfigError, "a warmup of 4 steps in a run of 4. Allowed: at most 3"),
-        ({"batch_size": 7}, {}, ConfigError, "6 samples to fine-tune on, in batches of 7"),
+        ({"batch_size": 7}, {}, ConfigError, "samples to fine-tune on: 6, in batches of 7"),
         ({"learning_rate": 1e30}, {}, PruningError, "finite losses"),
     ],
 )
 def test_settings_that_fit_no_run_are_told(settings, options, error, said):
     with pytest.raises(error, match=said):
         finetuning.finetune(pruned(), {**FULL, **settings}, **options)
+
+
+def test_all_keys_that_are_missing_are_told_at_once():
+    with pytest.raises(ConfigError, match=r"(?s)5 problem\(s\).*no method.*no data.*no batch_size"):
+        finetuning.finetune(pruned(), {})
+
+
+@pytest.mark.parametrize("key", [*FULL, "rank", "distillation", "data.samples", "data.held_out"])
+def test_settings_are_checked_as_the_configurations_schema_does(key):
+    schema = yaml.safe_load((SCHEMAS / "finetuning.schema.yaml").read_text())[
+        "additionalProperties"
+    ]
+    validator = configuration.Validator(schema)
+    model = pruned()
+    verdicts = set()
+    for value in (
+        -1,
+        0,
+        0.5,
+        1,
+        1.0,
+        1.5,
+        4,
+        True,
+        None,
+        "4",
+        "full",
+        "bfloat16",
+        "float16",
+        [],
+        {},
+    ):
+        settings = {**(LORA if key == "rank" else FULL), key: value}
+        if key.startswith("data."):
+            part = {**FULL["data"][0], key.removeprefix("data."): value}
+            settings = {**FULL, "data": [part]}
+        try:
+            checked(model, settings, 4)
+            fits = True
+        except ConfigError:
+            fits = False
+        assert fits == validator.is_valid(settings), value
+        verdicts.add(fits)
+    assert verdicts == ({False} if key == "data" else {True, False})
+
+
+def test_defaults_are_those_of_the_configurations_schema():
+    schema = yaml.safe_load((SCHEMAS / "finetuning.schema.yaml").read_text())
+    described = schema["additionalProperties"]["properties"]
+    defaults = {key: part["default"] for key, part in described.items() if "default" in part}
+    assert dict(DEFAULTS) == defaults
+    plain = {key: value for key, value in FULL.items() if key not in defaults}
+    curve = finetuning.finetune(pruned(), plain)
+    assert curve.equals(finetuning.finetune(pruned(), {**plain, **defaults}))
+
+
+@pytest.mark.parametrize("key", ["batch_size", "held_out"])
+def test_a_contrastive_model_never_learns_from_one_sample(key):
+    alone = {**FULL, "data": [CAPTIONS], "batch_size": 1}
+    if key == "held_out":
+        alone = {**FULL, "data": [{**CAPTIONS, "held_out": 1}]}
+    with pytest.raises(ConfigError, match=f"{key} 1 in forwards of 32 has one of a single sample"):
+        finetuning.finetune(tiny.clip_model(), alone)
+
+
+def pruned_to(sparsity):
+    model = tiny.llama_model()
+    baselines.prune_global_magnitude(model, sparsity)
+    return model
+
+
+@BOTH
+def test_a_checkpoint_of_another_pruned_model_is_refused(settings, tmp_path, monkeypatch):
+    path = tmp_path / "checkpoint.safetensors"
+    with monkeypatch.context() as patch:
+        die_at(patch, 2)
+        with pytest.raises(KeyboardInterrupt):
+            finetuning.finetune(pruned_to("0.5"), settings, checkpoint=path)
+    with pytest.raises(ArtifactError, match="another pruned_model"):
+        finetuning.finetune(pruned_to("0.7"), settings, checkpoint=path)
+    assert path.exists()
+
+
+def test_weights_that_sparselora_leaves_are_part_of_what_a_checkpoint_is_for(tmp_path):
+    path = tmp_path / "checkpoint.safetensors"
+    finetuning.finetune(pruned(), LORA, checkpoint=path)
+    other = pruned()
+    with torch.no_grad():
+        next(other.matrices()).module.weight.mul_(2)  # the same mask
+    with pytest.raises(ArtifactError, match="another pruned_model"):
+        finetuning.finetune(other, LORA, checkpoint=path)
+
+
+@BOTH
+def test_the_same_call_goes_on_after_an_interrupt(settings, tmp_path, monkeypatch):
+    whole, model, path = pruned(), pruned(), tmp_path / "checkpoint.safetensors"
+    before = state(model)
+    finetuning.finetune(whole, settings)
+    with monkeypatch.context() as patch:
+        die_at(patch, 2)
+        with pytest.raises(KeyboardInterrupt):
+            finetuning.finetune(model, settings, checkpoint=path)
+    assert set(state(model)) == set(before)  # no update hangs on it
+    if settings is LORA:
+        assert all(torch.equal(weight, before[name]) for name, weight in state(model).items())
+    finetuning.finetune(model, settings, checkpoint=path)
+    for name, weight in state(whole).items():
+        assert torch.equal(state(model)[name], weight), name
+
+
+@pytest.mark.parametrize(("last", "told"), [(2.5, True), (2.0, True), (1.5, False)])
+def test_a_run_that_got_no_better_says_so(last, told, caplog, monkeypatch):
+    losses = iter([2.0, 9.0, 9.0, last])
+    monkeypatch.setattr(finetuning._Run, "_held_out_loss", lambda _: next(losses))
+    finetuning.finetune(pruned(), FULL)
+    assert ("held-out loss is no lower at the end" in caplog.text) == told
 
 
 def test_weights_must_be_float32():

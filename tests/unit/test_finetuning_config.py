@@ -83,7 +83,11 @@ def test_each_part_of_the_data_is_checked_like_a_calibration_set(number, key, va
     [
         # 10,400 samples in batches of 32.
         ("demo", {"warmup": 325}, r"demo: a warmup of 325 steps in a run of 325. Allowed: .* 324"),
-        ("demo", {"batch_size": 10401}, "demo: 10400 samples to fine-tune on, in batches of 10401"),
+        (
+            "demo",
+            {"batch_size": 10401},
+            "demo: samples to fine-tune on: 10400, in batches of 10401",
+        ),
         ("demo", {"learning_rate": "1e-4"}, "demo.learning_rate: '1e-4'.* write 0.0001"),
         ("demo", {"learning_rate": "2e-5"}, "demo.learning_rate: '2e-5'.* write 2.0e-05"),
         ("demo", {"learning_rate": "low"}, "demo.learning_rate: 'low'. Allowed: a number"),
@@ -171,6 +175,18 @@ def test_an_empty_recipe_is_told_what_it_needs():
         lambda config: config["finetuning"].update(empty=None),
         "finetuning.empty: None. Allowed: a mapping with method, data, epochs, learning_rate",
     )
+    refused(
+        lambda config: config["finetuning"].update(empty={}),
+        r"(?s)1 problem\(s\).*empty: no method, .*Allowed: method: full trains every .*Add the key",
+    )
+
+
+def test_a_mistake_that_several_experiments_share_is_told_once():
+    def change(config):
+        tune_clip(config, distillation=0.5)
+        config["experiments"]["again"] = config["experiments"]["finetuning-demo"]
+
+    refused(change, r"1 problem\(s\)")
 
 
 def test_more_calibration_samples_than_the_limit_are_refused():
@@ -185,7 +201,7 @@ def test_more_calibration_samples_than_the_limit_are_refused():
 @pytest.mark.parametrize(
     ("entry", "said"),
     [
-        ({"finetune": "demo"}, "1 problem.*no from. Allowed: A pruned variant .from. and how"),
+        ({"finetune": "demo"}, "1 problem.*no from. Allowed: from: a pruned variant, and fin"),
         ({"from": "ecoflap-gradnorm"}, "1 problem.*no finetune"),
         (
             {"from": "ecoflap-finetuned", "finetune": "demo"},

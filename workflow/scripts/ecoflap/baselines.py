@@ -36,7 +36,7 @@ def prune_global_magnitude(model: Model, sparsity: str | float) -> "pd.DataFrame
     _remove_smallest(
         model, list(model.matrices()), lambda m: m.module.weight.detach().abs().float(), removed
     )
-    model.history["pruning"] = {"criterion": "global-magnitude"}
+    model.history.append(("pruning", {"criterion": "global-magnitude"}))
     return _report(model, start)
 
 
@@ -78,7 +78,7 @@ def prune_iterative_obd(
             _remove_smallest(
                 model, matrices, lambda matrix, fisher=fisher: _damage(matrix, fisher), removed
             )
-    model.history["pruning"] = {"criterion": "iterative-obd"}
+    model.history.append(("pruning", {"criterion": "iterative-obd"}))
     return _report(model, start)
 
 

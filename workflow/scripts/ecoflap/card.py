@@ -117,10 +117,14 @@ def base_name(source: str | None) -> str | None:
     return Path(source).resolve().name if source and Path(source).exists() else source
 
 
-def _done(history: Mapping[str, Mapping]) -> dict[str, str]:
-    method = {key: str(value) for key, value in history.get("pruning", {}).items()}
-    tuning = history.get("fine-tuning")
-    return {**method, **(fine_tuning(tuning) if tuning else {})}
+def _done(history: Sequence[tuple[str, Mapping]]) -> dict[str, str]:
+    """Returns what was done, name to value; what came again has the number of its step."""
+    method: dict[str, str] = {}
+    for number, (kind, settings) in enumerate(history, start=1):
+        told = fine_tuning(settings) if kind == "fine-tuning" else settings
+        for key, value in told.items():
+            method[f"{key} (step {number})" if key in method else key] = str(value)
+    return method
 
 
 def fine_tuning(settings: Mapping) -> dict[str, str]:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 
 from ecoflap.checks_data import limit_problems, most_examples
-from ecoflap.checks_steps import step_problems
+from ecoflap.checks_steps import lone_problems, step_problems
 from ecoflap.errors import message
 from ecoflap.registry import FAMILIES, missing
 from ecoflap.targets import finetuning_of
@@ -59,11 +59,10 @@ def variant_problems(place: str, config: Mapping, variant: Mapping) -> Iterator[
         yield from missing(f"{place}.finetune", "model", named, config["models"])
 
 
-def model_problems(place: str, config: Mapping, model_name: str, variant: str) -> Iterator[str]:
+def model_problems(config: Mapping, model_name: str, variant: str) -> Iterator[str]:
     """Yields what is wrong with fine-tuning a model; nothing if the variant is not fine-tuned.
 
     Args:
-        place: Where both stand, for messages.
         config: The merged configuration.
         model_name: The model.
         variant: The variant.
@@ -71,19 +70,19 @@ def model_problems(place: str, config: Mapping, model_name: str, variant: str) -
     named = config["variants"][variant].get("finetune")
     if named is None:
         return
-    model = config["models"][model_name]
+    model, place = config["models"][model_name], f"variants.{variant}, model '{model_name}'"
     if isinstance(named, Mapping) and model_name not in named:
         yield message(
-            f"{place}: no way to fine-tune model '{model_name}'",
+            f"{place}: no way to fine-tune it",
             f"models {', '.join(named)}",
             "Add the model to finetune of the variant.",
         )
         return
     if "vision_from" in model:
         yield message(
-            f"{place}: model '{model_name}' with the vision tower of another",
+            f"{place}: fine-tuning of a model with the vision tower of another",
             "fine-tuning of models that are pruned themselves",
-            "Take the variant or the model out of this experiment.",
+            "Take the variant or the model out of the experiment that has both.",
         )
     entry = config["finetuning"].get(finetuning_of(config, model_name, variant))
     if entry is None:
@@ -96,7 +95,8 @@ def model_problems(place: str, config: Mapping, model_name: str, variant: str) -
             "Choose another way to fine-tune, or another model.",
         )
     if family.contrastive:
-        yield from _lone_sample_problems(place, entry, model["batch_size"])
+        for problem in lone_problems(entry, model["batch_size"]):
+            yield f"{place}: {problem}"
     if "distillation" in entry and not family.logits:
         able = ", ".join(name for name, other in FAMILIES.items() if other.logits)
         yield message(
@@ -104,16 +104,3 @@ def model_problems(place: str, config: Mapping, model_name: str, variant: str) -
             f"distillation of {able}",
             "Choose a way to fine-tune without distillation.",
         )
-
-
-def _lone_sample_problems(place: str, entry: Mapping, at_once: int) -> Iterator[str]:
-    """Yields what leaves a forward of one sample, where samples are compared with each other."""
-    held_out = sum(part.get("held_out", 0) for part in entry["data"])
-    for key, count in (("batch_size", entry["batch_size"]), ("held_out", held_out)):
-        forwards = -(-count // at_once)
-        if count and count // forwards < 2:
-            yield message(
-                f"{place}: {key} {count} in forwards of {at_once} has one of a single sample",
-                "at least two in each: the loss compares samples with each other",
-                f"Choose another {key} of the fine-tuning, or batch_size of the model.",
-            )

@@ -8,6 +8,24 @@ from collections.abc import Iterator, Mapping
 from ecoflap.errors import message
 
 
+def lone_problems(settings: Mapping, at_once: int) -> Iterator[str]:
+    """Yields what leaves a forward of one sample, where samples are compared with each other.
+
+    Args:
+        settings: An entry of config/finetuning.yaml.
+        at_once: Samples per forward.
+    """
+    held_out = sum(part.get("held_out", 0) for part in settings["data"])
+    for key, count in (("batch_size", settings["batch_size"]), ("held_out", held_out)):
+        forwards = -(-count // at_once)
+        if count and count // forwards < 2:
+            yield message(
+                f"{key} {count} in forwards of {at_once} has one of a single sample",
+                "at least two in each: the loss compares samples with each other",
+                f"Choose another {key} of the fine-tuning, or batch_size of the model.",
+            )
+
+
 def step_problems(settings: Mapping, samples: int) -> Iterator[str]:
     """Yields what is wrong with the steps of a run.
 
@@ -19,8 +37,8 @@ def step_problems(settings: Mapping, samples: int) -> Iterator[str]:
     steps = settings["epochs"] * (samples // size)
     if samples < size:
         yield message(
-            f"{samples} samples to fine-tune on, in batches of {size}",
-            f"at least {size} samples",
+            f"samples to fine-tune on: {samples}, in batches of {size}",
+            f"at least {size}",
             "Raise the samples of the data, or lower batch_size.",
         )
     elif warmup >= steps:

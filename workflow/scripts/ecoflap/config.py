@@ -210,8 +210,11 @@ def _explain(place: str, error: jsonschema.ValidationError) -> str:
             f"{place}: {seen!r}", allowed, suggestion(seen, schema["enum"]) or "Choose one."
         )
     if error.validator == "required":
-        missing = [key for key in error.validator_value if key not in seen]
-        return message(f"{place}: no {', '.join(missing)}", about or "all keys", "Add the key.")
+        missing = [key for key in limit if key not in seen]
+        schemas = {key: schema.get("properties", {}).get(key) for key in missing}
+        described = [f"{k}: {part['description']}" for k, part in schemas.items() if part]
+        allowed = " ".join(described).rstrip(".") or about or f"an entry with {', '.join(limit)}"
+        return message(f"{place}: no {', '.join(missing)}", allowed, "Add the key.")
     if error.validator == "dependentRequired":
         pairs = "; ".join(f"{key} with {', '.join(also)}" for key, also in limit.items())
         return message(f"{place}: {error.message}", pairs, "Add the key.")
@@ -229,7 +232,8 @@ def _explain(place: str, error: jsonschema.ValidationError) -> str:
         allowed = f"{TYPES[limit]} with {needed}" if needed else TYPES[limit]
     elif error.validator in BOUNDS:
         allowed = BOUNDS[error.validator].format(limit)
-    return message(f"{place}: {seen!r}", allowed, told or "Correct the value.")
+    remedy = told if told and allowed != about else "Correct the value."
+    return message(f"{place}: {seen!r}", allowed, remedy)
 
 
 def _meant(kind: str | list, seen: object) -> str | None:

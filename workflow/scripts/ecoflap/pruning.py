@@ -111,7 +111,7 @@ def prune(
                 "Pass batches with all inputs of the model.",
             )
         )
-    model.history["pruning"] = {"criterion": criterion, "pattern": pattern}
+    model.history.append(("pruning", {"criterion": criterion, "pattern": pattern}))
     return report_table(rows)
 
 

@@ -215,9 +215,7 @@ def _experiment_problems(place: str, config: Mapping, name: str) -> Iterator[str
     for model_name in experiment["models"]:
         model = config["models"][model_name]
         for variant in variants:
-            yield from checks_finetuning.model_problems(
-                f"{place} with variant '{variant}'", config, model_name, variant
-            )
+            yield from checks_finetuning.model_problems(config, model_name, variant)
         if "vision_from" in model:
             continue  # neither scored nor pruned
         for variant in experiment.get("variants", []):

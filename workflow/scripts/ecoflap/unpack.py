@@ -61,25 +61,30 @@ def unpack(source: str | Path, target: str | Path) -> list[Path]:
     """Writes the dense file of each compact file in a folder, and returns their paths.
 
     Raises:
-        ValueError: if there is no compact file, or a dense file already; none is written then.
+        ValueError: if there is no compact file, one is damaged, or a dense file is there already.
+        OSError, SafetensorError: if the folder cannot be written. No dense file is left then.
     """
     files = sorted(Path(source).glob("*" + SUFFIX))
     if not files:
         raise ValueError(f"no *{SUFFIX} in {source}. Allowed: at least one. Copy it there.")
     dense = [Path(target, file.name.replace(SUFFIX, ".safetensors")) for file in files]
     for path in dense:
-        if path.exists():
+        if path.exists() or path.is_symlink():
             raise ValueError(f"{path} is there. Allowed: a folder without it. Name another one.")
+    if Path(target).exists() and not Path(target).is_dir():
+        raise ValueError(f"{target} is a file. Allowed: a folder, new or not. Name one.")
     Path(target).mkdir(parents=True, exist_ok=True)
-    for file, path in zip(files, dense, strict=True):
-        tensors, metadata = read(file)
-        temporary = path.with_name(path.name + ".tmp")
-        try:
-            save_file(tensors, temporary, metadata=metadata)
-            shutil.copymode(file, temporary)  # safetensors writes what only its owner may read
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)  # gone already if all went well
+    temporary = [path.with_name(path.name + ".tmp") for path in dense]
+    try:
+        for file, path in zip(files, temporary, strict=True):
+            tensors, metadata = read(file)
+            save_file(tensors, path, metadata=metadata)
+            shutil.copymode(file, path)  # safetensors writes what only its owner may read
+        for path, final in zip(temporary, dense, strict=True):
+            path.replace(final)
+    finally:
+        for path in temporary:
+            path.unlink(missing_ok=True)  # gone already if all went well
     return dense
 
 
@@ -88,11 +93,13 @@ if __name__ == "__main__":
     form = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=form)
     parser.add_argument("folder", nargs="?", default=here, help="where the dense files go")
+    folder = parser.parse_args().folder
     try:
-        for written in unpack(here, parser.parse_args().folder):
+        for written in unpack(here, folder):
             sys.stdout.write(f"{written}\n")
     except ValueError as problem:
         sys.exit(str(problem))
     except (OSError, SafetensorError) as problem:
         allowed = "compact files that may be read, and a folder with space that may be written"
-        sys.exit(f"cannot unpack ({problem}). Allowed: {allowed}. Mend that, or name another one.")
+        remedy = "Mend that, or name another folder."
+        sys.exit(f"cannot unpack into {folder} ({problem}). Allowed: {allowed}. {remedy}")

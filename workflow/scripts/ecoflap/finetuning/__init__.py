@@ -1,5 +1,6 @@
 """Fine-tuning after pruning, in which nothing that was pruned comes back."""
 
+import hashlib
 import logging
 import math
 from collections.abc import Iterator, Mapping
@@ -18,6 +19,7 @@ from ecoflap.checks_steps import step_problems
 from ecoflap.errors import ConfigError, ModelError, PruningError, message
 from ecoflap.finetuning import checkpoints, data, lora, masks
 from ecoflap.finetuning.objective import Objective
+from ecoflap.finetuning.recipe import checked
 from ecoflap.runtime import Cost, seed_from
 
 if TYPE_CHECKING:
@@ -26,7 +28,6 @@ if TYPE_CHECKING:
     from ecoflap.models.base import Model
 
 log = logging.getLogger(__name__)
-METHODS = ("full", "sparselora")
 COLUMNS = ("loss", "learning_rate", "held_out_loss")
 STOPS = 10  # in a run, at most: where held-out loss is measured and a checkpoint written
 WORKERS = 4  # processes that read pictures for a GPU
@@ -49,18 +50,20 @@ def finetune(
     to zero after each step; ``sparselora`` trains a masked low-rank update of each prunable matrix
     and merges it. The learning rate follows a cosine to zero. Data and randomness of a step come
     from the seed and the step's number alone. Started by ``accelerate launch``, each process takes
-    its part of every batch; gradients are averaged over them.
+    its part of every batch; gradients are averaged over them. A run that ends in an error leaves
+    the model as it was with ``sparselora``, half trained with ``full``.
 
     Args:
         model: A pruned model in float32, on its device (with several processes each on its own).
-        settings: An entry of config/finetuning.yaml with its data located.
+        settings: An entry of config/finetuning.yaml with its data located; its defaults need not
+            be there.
         seed: Decides the data, their order and the start of the updates.
         teacher: The dense model, for ``distillation``.
         batch_size: Samples per forward; a step of more of them adds up gradients.
         checkpoint: File that a killed run goes on from; written after about each tenth of the run.
             Whoever has stored the result deletes it.
         head: Header of what is being made; a checkpoint with another one, or of a run with other
-            settings or another seed, is refused.
+            settings, another seed or another pruned model, is refused.
         cost: The measurement that this call is in; it counts what a killed run had cost at the
             checkpoint.
 
@@ -77,16 +80,24 @@ def finetune(
     """
     import pandas as pd
 
+    settings = checked(model, settings, batch_size)
     _check(model, settings, teacher)
     gone = masks.removed(model)
     with _as_found(model):
         run = _Run(model, settings, gone, seed=seed, teacher=teacher, batch_size=batch_size)
-        state = {"schema_version": artifacts.SCHEMA_VERSION, **head, "settings": dict(settings)}
-        curve = run.go(Path(checkpoint) if checkpoint else None, {**state, "seed": seed}, cost)
+        state = {"schema_version": artifacts.SCHEMA_VERSION, **head, "settings": settings}
+        try:
+            curve = run.go(Path(checkpoint) if checkpoint else None, {**state, "seed": seed}, cost)
+        finally:
+            run.objective.close()
     masks.check(model, gone)
-    model.history["fine-tuning"] = {**settings, "seed": seed}
+    model.history.append(("fine-tuning", {**settings, "seed": seed}))
     table = pd.DataFrame(curve.numpy(), columns=COLUMNS)
     table.insert(0, "step", range(1, len(table) + 1))
+    held_out = table["held_out_loss"].dropna()
+    if len(held_out) > 1 and held_out.iloc[-1] >= held_out.iloc[0]:
+        text = "the held-out loss is no lower at the end (%.4f) than at the first stop (%.4f)"
+        log.warning(text, held_out.iloc[-1], held_out.iloc[0])
     return table
 
 
@@ -160,6 +171,8 @@ class _Run:
         every = -(-steps // STOPS)
         curve = torch.zeros(0, len(COLUMNS), dtype=torch.float64)
         state = {"trained": self.trained, "optimizer": self.optimizer}
+        if checkpoint is not None:
+            head = {**head, "pruned_model": self._untrained()}
         if checkpoint is not None and checkpoint.exists():
             curve, spent = checkpoints.load(checkpoint, head, **state)
             if cost is not None:
@@ -177,10 +190,17 @@ class _Run:
             loss, rate = self._step(step, batch)
             stop = (step + 1) % every == 0 or step + 1 == steps
             held_out = self._held_out_loss() if stop else math.nan
-            if not math.isfinite(loss) or (stop and not self._sound(held_out)):
+            if trouble := self._trouble(loss, held_out, stop=stop):
                 if checkpoint is not None and self.accelerator.is_main_process:
                     checkpoint.unlink(missing_ok=True)
-                raise _not_finite(step + 1, loss, held_out)
+                raise PruningError(
+                    message(
+                        f"at step {step + 1} {trouble}",
+                        "finite losses and weights",
+                        "Lower the learning rate, or set precision: float32, and begin again with "
+                        "the pruned model.",
+                    )
+                )
             rows.append(torch.tensor([loss, rate, held_out], dtype=torch.float64))
             if stop:
                 text = "step %d of %d: loss %.4f, held-out loss %.4f"
@@ -188,10 +208,20 @@ class _Run:
             if stop and checkpoint is not None and self.accelerator.is_main_process:
                 spent = cost.so_far() if cost is not None else None
                 checkpoints.save(checkpoint, head, curve=torch.stack(rows), spent=spent, **state)
-        self.objective.close()
         if self.low_rank:
             lora.merge(self.model)
         return torch.stack(rows)
+
+    def _untrained(self) -> str:
+        """Returns a digest of what a checkpoint does not hold: masks, and weights left as found."""
+        trained = {id(parameter) for parameter in self.trained.values()}
+        named = self.model.module.named_parameters()
+        left = {name: p.detach() for name, p in named if id(p) not in trained}
+        digest = hashlib.sha256()
+        for name, tensor in sorted({**self.gone, **left}.items()):
+            digest.update(name.encode())
+            digest.update(tensor.cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+        return digest.hexdigest()[:16]
 
     def _step(self, step: int, batch: data.Batch) -> tuple[float, float]:
         """Takes one step; returns its loss and its learning rate."""
@@ -221,10 +251,17 @@ class _Run:
             masks.apply(self.model, self.gone)
         return self.accelerator.reduce(total, reduction="mean").item(), rate
 
-    def _sound(self, held_out: float) -> bool:
-        """Whether all that is trained is finite, and the held-out loss where there is one."""
-        finite = all(bool(parameter.isfinite().all()) for parameter in self.trained.values())
-        return finite and (math.isfinite(held_out) or not self.held_out)
+    def _trouble(self, loss: float, held_out: float, *, stop: bool) -> str | None:
+        """Returns what is not finite after a step; weights are looked at where a run stops."""
+        if not math.isfinite(loss):
+            return f"the loss is {loss}"
+        if stop and not all(
+            bool(parameter.isfinite().all()) for parameter in self.trained.values()
+        ):
+            return "a weight is not finite"
+        if stop and self.held_out and not math.isfinite(held_out):
+            return f"the held-out loss is {held_out}"
+        return None
 
     @torch.no_grad()
     def _held_out_loss(self) -> float:
@@ -238,14 +275,6 @@ class _Run:
         return total / len(self.held_out) if self.held_out else math.nan
 
 
-def _not_finite(step: int, loss: float, held_out: float) -> PruningError:
-    seen = f"the loss is {loss}"
-    if math.isfinite(loss):
-        seen = f"a weight is not finite, or the held-out loss ({held_out})"
-    remedy = "Lower the learning rate, or set precision: float32."
-    return PruningError(message(f"at step {step} {seen}", "finite losses and weights", remedy))
-
-
 @contextmanager
 def _together(accelerator: Accelerator, module: torch.nn.Module, last: bool) -> Iterator[None]:
     if last:
@@ -257,11 +286,12 @@ def _together(accelerator: Accelerator, module: torch.nn.Module, last: bool) -> 
 
 @contextmanager
 def _as_found(model: "Model") -> Iterator[None]:
-    """Puts the model into eval mode again, and back what its parameters said of gradients."""
+    """Puts the model into eval mode again, without updates that an error left unmerged."""
     before = {name: p.requires_grad for name, p in model.module.named_parameters()}
     try:
         yield
     finally:
+        lora.drop(model)
         model.module.eval()
         for name, parameter in model.module.named_parameters():
             parameter.requires_grad_(before.get(name, True))
@@ -269,17 +299,13 @@ def _as_found(model: "Model") -> Iterator[None]:
 
 
 def _check(model: "Model", settings: Mapping, teacher: "Model | None") -> None:
-    if settings["method"] not in METHODS:
-        raise ConfigError(
-            message(f"method '{settings['method']}'", ", ".join(METHODS), "Choose one.")
-        )
     if settings["method"] == "sparselora":
         lora.check_rank(model, settings["rank"])
     if ("distillation" in settings) != (teacher is not None):
-        seen = "without" if teacher is None else "but not asked for, with"
-        raise ConfigError(
-            message(f"distillation {seen} a teacher", "both or none", "Pass the dense model.")
-        )
+        seen, remedy = "a teacher without distillation", "Set distillation, or pass no teacher."
+        if teacher is None:
+            seen, remedy = "distillation without a teacher", "Pass the dense model as teacher."
+        raise ConfigError(message(seen, "both or none", remedy))
     dtype = next(model.module.parameters()).dtype
     if model.offload != "none" or dtype != torch.float32:
         raise ModelError(

@@ -87,6 +87,8 @@ def _differences(then: Mapping, now: Mapping, place: str = "") -> Iterator[tuple
     for key in sorted({*then, *now} - set(ignored)):
         one, other = then.get(key), now.get(key)
         name = f"{place}{key}"
+        if isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
+            one, other = dict(enumerate(one)), dict(enumerate(other))
         if isinstance(one, Mapping) and isinstance(other, Mapping):
             yield from _differences(one, other, f"{name}.")
         elif one != other:

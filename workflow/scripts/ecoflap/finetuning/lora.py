@@ -90,6 +90,13 @@ def add(
     return trained
 
 
+def drop(model: "Model") -> None:
+    """Takes updates off that were not merged; the weights are those of before."""
+    for matrix in model.matrices():
+        if parametrize.is_parametrized(matrix.module, "weight"):
+            parametrize.remove_parametrizations(matrix.module, "weight", leave_parametrized=False)
+
+
 def merge(model: "Model") -> None:
     """Puts the updates into the weights; the model is a plain one again."""
     for matrix in model.matrices():

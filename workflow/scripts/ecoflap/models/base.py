@@ -70,8 +70,8 @@ class Model:
         segments: What runs between them (embeddings, projections), as blocks without matrices
             whose indices come after those of the blocks.
         masks: Packed masks (`artifacts.pack_mask`) of the matrices pruned so far, by name.
-        history: What was done to it in this process, by name, for its card: ``pruning`` and
-            ``fine-tuning`` with their settings.
+        history: What was done to it in this process, for its card: ``pruning`` and
+            ``fine-tuning``, each with its settings.
         weights: Where the weights of blocks are while they do not run; None: on the device.
         source: Folder or hub id that it was loaded from; None if it was not.
     """
@@ -106,7 +106,7 @@ class Model:
         self.module = module.eval()
         self.processor = processor
         self.masks: dict[str, torch.Tensor] = {}
-        self.history: dict[str, Mapping] = {}
+        self.history: list[tuple[str, Mapping]] = []
         self.weights: Offload | None = None
         self.source: str | None = None
         self._caches = _switch_off_caches(module)
@@ -120,6 +120,11 @@ class Model:
         self.blocks = _make_blocks(found if blocks is None else _choose(module, found, blocks))
         self.segments = _make_segments(module, self.blocks)
         self._check(told=blocks is not None)
+
+    @property
+    def family(self) -> str:
+        """Name of the module that holds its adapter; one of the registry's but for subclasses."""
+        return type(self).__module__.rpartition(".")[2].replace("_", "-")
 
     @property
     def device(self) -> torch.device:
