@@ -21,8 +21,13 @@ def blip2():
     return models.load(DEMO / "demo-blip2", device="cpu")
 
 
+def drawn(view, limit):
+    found = data.load({"name": "scenes", "split": "validation", "view": view, "limit": limit})
+    return [{**example, "image": example["image"].open()} for example in found]
+
+
 def retrieval():
-    return data.load({"name": "scenes", "split": "validation", "view": "retrieval", "limit": 2})
+    return drawn("retrieval", 2)
 
 
 def test_log_likelihood_is_the_models_own_loss(blip2):
@@ -45,7 +50,7 @@ def test_log_likelihood_does_not_depend_on_what_else_is_in_the_batch(blip2):
 
 
 def test_generation_equals_plain_transformers(blip2):
-    examples = data.load({"name": "scenes", "split": "validation", "view": "vqa", "limit": 6})
+    examples = drawn("vqa", 6)
     prompts = [f"question: {e['question']} answer:" for e in examples]
     ours = blip2.generate([e["image"] for e in examples], prompts, max_new_tokens=4)
     module = Blip2ForConditionalGeneration.from_pretrained(

@@ -8,6 +8,7 @@ import pytest
 import tiny
 import torch
 from ecoflap import data, models
+from ecoflap.data.pictures import opened
 from ecoflap.errors import DataError
 from ecoflap.evaluation import metrics, tasks
 from ecoflap.models.generic import Adapter as T5Adapter
@@ -94,7 +95,8 @@ def clip():
 
 
 def shapes():
-    return data.load({"name": "scenes", "split": "validation", "view": "shape", "limit": 70})
+    found = data.load({"name": "scenes", "split": "validation", "view": "shape", "limit": 70})
+    return [{**example, "image": opened(example["image"])} for example in found]
 
 
 def test_similarity_in_chunks_is_that_of_one_plain_forward(clip):

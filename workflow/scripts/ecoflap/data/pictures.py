@@ -12,15 +12,15 @@ from ecoflap.errors import DataError, message
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture that waits in a file or in a table.
+    """A picture that waits in a file or in a table, or to be drawn.
 
     Attributes:
         name: Names it in messages.
-        source: Path of the file, or what returns the bytes of one.
+        source: Path of the file, or what returns the bytes of one or draws the picture.
     """
 
     name: str
-    source: Path | Callable[[], bytes]
+    source: Path | Callable[[], bytes | Image.Image]
 
     def open(self) -> Image.Image:
         """Decodes the whole picture as RGB.
@@ -29,8 +29,10 @@ class Picture:
             DataError: if it is missing, truncated or no picture.
         """
         try:
-            file = self.source if isinstance(self.source, Path) else io.BytesIO(self.source())
-            with Image.open(file) as image:
+            found = self.source if isinstance(self.source, Path) else self.source()
+            if isinstance(found, Image.Image):
+                return found
+            with Image.open(io.BytesIO(found) if isinstance(found, bytes) else found) as image:
                 return image.convert("RGB")
         except Exception as error:  # pillow raises many kinds for damaged and for huge pictures
             raise DataError(

@@ -10,8 +10,10 @@ import itertools
 import random
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
+from ecoflap.data.pictures import Picture
 from ecoflap.data.scene_language import (
     KINDS,
     RELATIONS,
@@ -71,7 +73,8 @@ def load(*, split: str, view: str, limit: int | None = None) -> list[Example]:
         limit: How many examples; all of the split when None.
 
     Returns:
-        Examples with a unique "id" and a 64 x 64 RGB "image", and by view:
+        Examples with a unique "id" and an "image" (a `Picture` that opens as 64 x 64 RGB), and by
+        view:
         "vqa" has "question", "answers", "kind"; "captions" has "captions"; "retrieval" has
         "caption", "other_captions" and "other_images" (seven each, all false); the views in
         `PROMPTS` have "label" and "classes", of which only the label is true.
@@ -108,7 +111,7 @@ def _examples(split: str, view: str) -> Iterator[Example]:
         rng = random.Random(f"{name}/{view}")
         example = make(scene, index=index, view=view, rng=rng, pairs=pairs, name=name)
         if example is not None:
-            image = draw(scene, name)
+            image = Picture(name, partial(draw, scene, name))
             yield {"id": f"{name}/{example.pop('topic', view)}", "image": image, **example}
 
 

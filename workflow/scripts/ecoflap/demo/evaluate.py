@@ -14,6 +14,7 @@ from transformers import (
 )
 
 from ecoflap.data import easy_vqa, scenes
+from ecoflap.data.pictures import opened
 from ecoflap.data.scene_language import caption_forms
 from ecoflap.demo.batches import PROMPT
 
@@ -51,7 +52,8 @@ def evaluate_blip2(
         metrics[f"captions_true_{name}"] = _mean(_caption_hits(model, processor, examples))
     examples = scenes.load(split=split, view="retrieval", limit=limit)
     metrics["image_to_text"] = _mean(
-        _best(_caption_scores(model, processor, [e["image"]] * 8, _captions(e))) for e in examples
+        _best(_caption_scores(model, processor, [opened(e["image"])] * 8, _captions(e)))
+        for e in examples
     )
     metrics["text_to_image"] = _mean(
         _best(_caption_scores(model, processor, _images(e), [e["caption"]] * 8)) for e in examples
@@ -70,12 +72,13 @@ def evaluate_clip(
         hits = []
         for e in scenes.load(split=split, view=view, limit=limit):
             texts = [prompt.format(label=label) for label in e["classes"]]
-            logits = _clip_logits(model, processor, [e["image"]], texts)[0]
+            logits = _clip_logits(model, processor, [opened(e["image"])], texts)[0]
             hits.append(e["classes"][int(logits.argmax())] == e["label"])
         metrics[view] = _mean(hits)
     examples = scenes.load(split=split, view="retrieval", limit=limit)
     metrics["image_to_text"] = _mean(
-        _best(_clip_logits(model, processor, [e["image"]], _captions(e))[0]) for e in examples
+        _best(_clip_logits(model, processor, [opened(e["image"])], _captions(e))[0])
+        for e in examples
     )
     metrics["text_to_image"] = _mean(
         _best(_clip_logits(model, processor, _images(e), [e["caption"]])[:, 0]) for e in examples
@@ -98,7 +101,7 @@ def _captions(example: scenes.Example) -> list[str]:
 
 
 def _images(example: scenes.Example) -> list[Image.Image]:
-    return [example["image"], *example["other_images"]]
+    return [opened(example["image"]), *example["other_images"]]
 
 
 def _generate(
@@ -124,7 +127,7 @@ def _vqa_hits(
     examples: Sequence[scenes.Example],
 ) -> list[bool]:
     prompts = [PROMPT.format(question=e["question"]) for e in examples]
-    answers = _generate(model, processor, [e["image"] for e in examples], prompts)
+    answers = _generate(model, processor, [opened(e["image"]) for e in examples], prompts)
     return [text in e["answers"] for text, e in zip(answers, examples, strict=True)]
 
 
@@ -135,7 +138,9 @@ def _caption_hits(
 ) -> list[bool]:
     """Whether each caption is one of all complete and true ones, not only of the references."""
     hits = []
-    texts = _generate(model, processor, [e["image"] for e in examples], [""] * len(examples))
+    texts = _generate(
+        model, processor, [opened(e["image"]) for e in examples], [""] * len(examples)
+    )
     for text, e in zip(texts, examples, strict=True):
         _, split, index, _ = e["id"].split("/")
         forms = caption_forms(scenes.scene_of(split, int(index)))
