@@ -160,8 +160,8 @@ def drawn(family, folder):
     build, split, view, form = CHAINS[family].calibration
     used = dataset(build(folder), split, view)
     assert check.check(used)["examples"] >= 6
-    settings = {"dataset": used, "format": form, "samples": 6, "window": 8}
-    return settings | ({"prompt": "a {label}"} if form == "image-label" else {})
+    further = {"image-label": {"prompt": "a {label}"}, "text-windows": {"window": 8}}
+    return {"dataset": used, "format": form, "samples": 6, **further.get(form, {})}
 
 
 @pytest.mark.parametrize("family", CHAINS)

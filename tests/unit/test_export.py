@@ -232,9 +232,10 @@ def test_a_folder_without_a_compact_file_is_told(tmp_path):
     assert not (tmp_path / "made").exists()
 
 
-@pytest.mark.parametrize("target", ["file", "file/below", "closed/below"])
+@pytest.mark.parametrize("target", ["file", "file/below", "closed/below", "nowhere"])
 def test_a_target_that_cannot_be_written_is_told_in_one_line(packed, tmp_path, target):
     (tmp_path / "file").write_text("mine")
+    (tmp_path / "nowhere").symlink_to("gone")
     (tmp_path / "closed").symlink_to("/proc")  # where root may write nothing either
     folder, _ = packed
     script = [sys.executable, "-I", folder / "compact" / "unpack.py", tmp_path / target]
@@ -269,9 +270,13 @@ def test_a_failure_at_the_last_of_several_files_leaves_none(packed, tmp_path):
     assert len(unpack.unpack(source, made)) == 2
 
 
-def test_a_link_in_the_way_is_not_replaced(packed, tmp_path):
+def test_files_in_the_way_are_not_replaced(packed, tmp_path):
     link = tmp_path / "made" / "model.safetensors"
     link.parent.mkdir()
+    (link.parent / "model.safetensors.tmp").write_text("mine")
+    unpack.unpack(packed[0] / "compact", link.parent)
+    assert sorted(path.name for path in link.parent.iterdir()) == [link.name, link.name + ".tmp"]
+    link.unlink()
     link.symlink_to("nowhere")
     with pytest.raises(ValueError, match="is there. Allowed"):
         unpack.unpack(packed[0] / "compact", tmp_path / "made")

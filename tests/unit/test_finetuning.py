@@ -19,12 +19,14 @@ from ecoflap.finetuning.distillation import divergence
 from ecoflap.finetuning.recipe import DEFAULTS, checked
 
 TOKENS = 7
+TEXTS = {"name": "wikitext-2", "split": "train", "view": "text"}
 FULL = {
     "method": "full",
     "data": [
         {
-            "dataset": {"name": "wikitext-2", "split": "train", "view": "text"},
+            "dataset": TEXTS,
             "format": "text-windows",
+            "window": TOKENS,
         }
     ],
     "epochs": 2,
@@ -282,10 +284,13 @@ def test_a_run_that_is_not_finite_leaves_nothing_to_go_on_from(what, tmp_path, m
     monkeypatch.setattr(finetuning._Run, "_held_out_loss", overflows)
     if what == "weight":
         monkeypatch.setattr(data, "draw", lambda *_: (items(6), []))
+    model = pruned()
+    before = state(model)
     said = {"loss": "loss is nan", "weight": "a weight is", "held-out loss": "held-out loss is inf"}
-    with pytest.raises(PruningError, match=f"step 4 .*{said[what]}.*begin again with the pruned"):
-        finetuning.finetune(pruned(), FULL, checkpoint=path)
+    with pytest.raises(PruningError, match=f"step 4 .*{said[what]}.*Lower the learning rate"):
+        finetuning.finetune(model, FULL, checkpoint=path)
     assert not path.exists()
+    assert all(torch.equal(weight, before[name]) for name, weight in state(model).items())
 
 
 @pytest.mark.parametrize(("epochs", "stops"), [(1, 3), (3, 9), (5, 8), (7, 7), (10, 10)])
@@ -407,12 +412,34 @@ def test_distillation_needs_logits(monkeypatch):
         ({"data": [{"format": "text-windows"}]}, {}, ConfigError, "data.0: dataset None"),
         ({"data": [CAPTIONS]}, {}, ConfigError, "'image-caption'. Allowed: text-windows"),
         (
-            {"data": [{**CAPTIONS, "format": "text-windows"}]},
+            {"data": [{**CAPTIONS, "format": "text-windows", "window": 9}]},
             {},
             ConfigError,
             "data.0: text-windows with the view 'captions'. Allowed: text",
         ),
         ({"data": [{**FULL["data"][0], "held_out": -1}]}, {}, ConfigError, "held_out -1"),
+        ({"data": [{**FULL["data"][0], "hold_out": 1}]}, {}, ConfigError, "mean 'held_out'"),
+        ({"data": [{**FULL["data"][0], "prompt": ""}]}, {}, ConfigError, "a prompt with text-win"),
+        (
+            {"data": [{k: v for k, v in FULL["data"][0].items() if k != "window"}]},
+            {},
+            ConfigError,
+            "no window with text-windows",
+        ),
+        (
+            {"data": [{**FULL["data"][0], "dataset": {**TEXTS, "limt": 3}}]},
+            {},
+            ConfigError,
+            "Did you mean 'limit'",
+        ),
+        (
+            {"data": [{**FULL["data"][0], "dataset": {**TEXTS, "limit": "40"}}]},
+            {},
+            ConfigError,
+            "limit '40'. Allowed: a whole number from 1",
+        ),
+        ({}, {"seed": -1}, ConfigError, "seed=-1"),
+        ({}, {"seed": None}, ConfigError, "seed=None"),
         ({"warmup": 4}, {}, ConfigError, "a warmup of 4 steps in a run of 4. Allowed: at most 3"),
         ({"batch_size": 7}, {}, ConfigError, "samples to fine-tune on: 6, in batches of 7"),
         ({"learning_rate": 1e30}, {}, PruningError, "finite losses"),
@@ -428,7 +455,10 @@ def test_all_keys_that_are_missing_are_told_at_once():
         finetuning.finetune(pruned(), {})
 
 
-@pytest.mark.parametrize("key", [*FULL, "rank", "distillation", "data.samples", "data.held_out"])
+@pytest.mark.parametrize(
+    "key",
+    [*FULL, "rank", "distillation", "data.samples", "data.held_out", "data.window", "data.limit"],
+)
 def test_settings_are_checked_as_the_configurations_schema_does(key):
     schema = yaml.safe_load((SCHEMAS / "finetuning.schema.yaml").read_text())[
         "additionalProperties"
@@ -454,11 +484,14 @@ def test_settings_are_checked_as_the_configurations_schema_does(key):
         {},
     ):
         settings = {**(LORA if key == "rank" else FULL), key: value}
-        if key.startswith("data."):
+        if key == "data.limit":
+            part = {**FULL["data"][0], "dataset": {**TEXTS, "limit": value}}
+            settings = {**FULL, "data": [part]}
+        elif key.startswith("data."):
             part = {**FULL["data"][0], key.removeprefix("data."): value}
             settings = {**FULL, "data": [part]}
         try:
-            checked(model, settings, 4)
+            checked(model, settings, batch_size=4, seed=0)
             fits = True
         except ConfigError:
             fits = False
@@ -499,33 +532,76 @@ def test_a_checkpoint_of_another_pruned_model_is_refused(settings, tmp_path, mon
         die_at(patch, 2)
         with pytest.raises(KeyboardInterrupt):
             finetuning.finetune(pruned_to("0.5"), settings, checkpoint=path)
-    with pytest.raises(ArtifactError, match="another pruned_model"):
+    with pytest.raises(ArtifactError, match="another weights_before"):
         finetuning.finetune(pruned_to("0.7"), settings, checkpoint=path)
+    other = pruned_to("0.5")
+    with torch.no_grad():
+        next(other.matrices()).module.weight.mul_(2)  # the same mask
+    with pytest.raises(ArtifactError, match="another weights_before"):
+        finetuning.finetune(other, settings, checkpoint=path)
     assert path.exists()
 
 
-def test_weights_that_sparselora_leaves_are_part_of_what_a_checkpoint_is_for(tmp_path):
+@BOTH
+def test_a_checkpoint_is_not_gone_on_from_by_the_model_that_it_trained(settings, tmp_path):
+    model, path = pruned(), tmp_path / "checkpoint.safetensors"
+    finetuning.finetune(model, settings, checkpoint=path)
+    with pytest.raises(ArtifactError, match="another weights_before"):
+        finetuning.finetune(model, settings, checkpoint=path)
+    with pytest.raises(ArtifactError, match=r"another batch_size \(then 32, now 1\)"):
+        finetuning.finetune(pruned(), settings, checkpoint=path, batch_size=1)
+
+
+def test_a_checkpoint_is_of_one_teacher(tmp_path):
+    path, settings = tmp_path / "checkpoint.safetensors", {**FULL, "distillation": 0.5}
+    finetuning.finetune(pruned(), settings, checkpoint=path, teacher=tiny.llama_model())
+    with pytest.raises(ArtifactError, match="another weights_of_the_teacher"):
+        finetuning.finetune(pruned(), settings, checkpoint=path, teacher=pruned())
+    model = pruned()
+    for odd in (model, "a name"):
+        with pytest.raises(ConfigError, match="a teacher that is no other model"):
+            finetuning.finetune(model, settings, teacher=odd)
+
+
+def test_a_file_that_is_no_checkpoint_is_not_to_be_deleted(tmp_path):
+    model, path = pruned(), tmp_path / "model.safetensors"
+    model.save(tmp_path)
+    with pytest.raises(ArtifactError, match="no checkpoint to go on from.*Name another file"):
+        finetuning.finetune(model, FULL, checkpoint=path)
+
+
+def test_what_json_does_not_know_is_no_hindrance(tmp_path):
+    import numpy as np
+
     path = tmp_path / "checkpoint.safetensors"
-    finetuning.finetune(pruned(), LORA, checkpoint=path)
-    other = pruned()
-    with torch.no_grad():
-        next(other.matrices()).module.weight.mul_(2)  # the same mask
-    with pytest.raises(ArtifactError, match="another pruned_model"):
-        finetuning.finetune(other, LORA, checkpoint=path)
+    placed = {**FULL["data"][0], "dataset": {**TEXTS, "folder": tmp_path}}
+    settings = {**FULL, "epochs": np.int64(2), "data": [placed]}
+    curve = finetuning.finetune(pruned(), settings, seed=np.int64(3), checkpoint=path)
+    assert finetuning.finetune(pruned(), FULL, seed=3).equals(curve)
+    assert finetuning.finetune(pruned(), settings, seed=np.int64(3), checkpoint=path).equals(curve)
+
+
+def test_the_history_keeps_what_the_settings_were():
+    settings = copy.deepcopy(FULL)
+    model = pruned()
+    finetuning.finetune(model, settings)
+    settings["data"][0]["dataset"]["limit"] = 7
+    assert "limit" not in model.history[-1][1]["data"][0]["dataset"]
 
 
 @BOTH
-def test_the_same_call_goes_on_after_an_interrupt(settings, tmp_path, monkeypatch):
+@pytest.mark.parametrize("step", [0, 2])
+def test_the_same_call_goes_on_after_an_interrupt(settings, step, tmp_path, monkeypatch):
     whole, model, path = pruned(), pruned(), tmp_path / "checkpoint.safetensors"
     before = state(model)
     finetuning.finetune(whole, settings)
     with monkeypatch.context() as patch:
-        die_at(patch, 2)
+        die_at(patch, step)
         with pytest.raises(KeyboardInterrupt):
             finetuning.finetune(model, settings, checkpoint=path)
     assert set(state(model)) == set(before)  # no update hangs on it
-    if settings is LORA:
-        assert all(torch.equal(weight, before[name]) for name, weight in state(model).items())
+    assert all(torch.equal(weight, before[name]) for name, weight in state(model).items())
+    assert [kind for kind, _ in model.history] == ["pruning"]
     finetuning.finetune(model, settings, checkpoint=path)
     for name, weight in state(whole).items():
         assert torch.equal(state(model)[name], weight), name

@@ -8,15 +8,9 @@ from types import ModuleType
 
 from ecoflap.checks_leaks import leaks
 from ecoflap.errors import message
-from ecoflap.registry import DATASETS, LAYOUTS, VIEWS, unknown
+from ecoflap.registry import DATASETS, LAYOUTS, SAMPLE_PROMPTS, VIEWS, unknown
 
 PLACEHOLDERS = {"vqa": {"question"}, "classification": {"label"}}
-# The formats of samples that have a prompt, and the kind of task whose prompt is of the same form.
-SAMPLE_PROMPTS = {
-    "image-label": "classification",
-    "question-answer": "vqa",
-    "prompt-caption": "captioning",
-}
 
 
 def data_problems(config: Mapping) -> Iterator[str]:

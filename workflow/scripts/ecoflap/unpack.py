@@ -12,8 +12,10 @@ import argparse
 import hashlib
 import json
 import math
+import os
 import shutil
 import sys
+import tempfile
 from pathlib import Path
 
 import torch
@@ -69,22 +71,19 @@ def unpack(source: str | Path, target: str | Path) -> list[Path]:
         raise ValueError(f"no *{SUFFIX} in {source}. Allowed: at least one. Copy it there.")
     dense = [Path(target, file.name.replace(SUFFIX, ".safetensors")) for file in files]
     for path in dense:
-        if path.exists() or path.is_symlink():
+        if os.path.lexists(path):
             raise ValueError(f"{path} is there. Allowed: a folder without it. Name another one.")
-    if Path(target).exists() and not Path(target).is_dir():
-        raise ValueError(f"{target} is a file. Allowed: a folder, new or not. Name one.")
+    if os.path.lexists(target) and not Path(target).is_dir():
+        raise ValueError(f"{target} is no folder. Allowed: a folder, new or not. Name one.")
     Path(target).mkdir(parents=True, exist_ok=True)
-    temporary = [path.with_name(path.name + ".tmp") for path in dense]
-    try:
-        for file, path in zip(files, temporary, strict=True):
+    with tempfile.TemporaryDirectory(prefix="unpack-", dir=target) as temporary:
+        written = [Path(temporary, path.name) for path in dense]
+        for file, path in zip(files, written, strict=True):
             tensors, metadata = read(file)
             save_file(tensors, path, metadata=metadata)
             shutil.copymode(file, path)  # safetensors writes what only its owner may read
-        for path, final in zip(temporary, dense, strict=True):
+        for path, final in zip(written, dense, strict=True):
             path.replace(final)
-    finally:
-        for path in temporary:
-            path.unlink(missing_ok=True)  # gone already if all went well
     return dense
 
 

@@ -1,6 +1,7 @@
 """Fine-tuning after pruning, in which nothing that was pruned comes back."""
 
-import hashlib
+import copy
+import json
 import logging
 import math
 from collections.abc import Iterator, Mapping
@@ -17,7 +18,7 @@ from tqdm import tqdm
 from ecoflap import artifacts
 from ecoflap.checks_steps import step_problems
 from ecoflap.errors import ConfigError, ModelError, PruningError, message
-from ecoflap.finetuning import checkpoints, data, lora, masks
+from ecoflap.finetuning import checkpoints, data, lora, masks, start
 from ecoflap.finetuning.objective import Objective
 from ecoflap.finetuning.recipe import checked
 from ecoflap.runtime import Cost, seed_from
@@ -50,11 +51,12 @@ def finetune(
     to zero after each step; ``sparselora`` trains a masked low-rank update of each prunable matrix
     and merges it. The learning rate follows a cosine to zero. Data and randomness of a step come
     from the seed and the step's number alone. Started by ``accelerate launch``, each process takes
-    its part of every batch; gradients are averaged over them. A run that ends in an error leaves
-    the model as it was with ``sparselora``, half trained with ``full``.
+    its part of every batch; gradients are averaged over them. A run that ends in an error, Ctrl-C
+    too, leaves the model as it was.
 
     Args:
         model: A pruned model in float32, on its device (with several processes each on its own).
+            With ``full`` a copy of its weights waits on the host.
         settings: An entry of config/finetuning.yaml with its data located; its defaults need not
             be there.
         seed: Decides the data, their order and the start of the updates.
@@ -63,7 +65,7 @@ def finetune(
         checkpoint: File that a killed run goes on from; written after about each tenth of the run.
             Whoever has stored the result deletes it.
         head: Header of what is being made; a checkpoint with another one, or of a run with other
-            settings, another seed or another pruned model, is refused.
+            settings, another seed, batch_size or teacher, or from other weights, is refused.
         cost: The measurement that this call is in; it counts what a killed run had cost at the
             checkpoint.
 
@@ -80,18 +82,30 @@ def finetune(
     """
     import pandas as pd
 
-    settings = checked(model, settings, batch_size)
+    settings = checked(model, settings, batch_size=batch_size, seed=seed)
     _check(model, settings, teacher)
     gone = masks.removed(model)
-    with _as_found(model):
+    state = {
+        "schema_version": artifacts.SCHEMA_VERSION,
+        **head,
+        "settings": settings,
+        "seed": seed,
+        "batch_size": batch_size,
+    }
+    if checkpoint:
+        state["weights_before"] = start.digest(model, gone)
+        state["weights_of_the_teacher"] = start.digest(teacher) if teacher else None
+    state = json.loads(json.dumps(state, default=str))  # as it will be read again
+    full = settings["method"] == "full"
+    names = [name for name, _ in model.module.named_parameters()] if full else []
+    with start.as_found(model, names):
         run = _Run(model, settings, gone, seed=seed, teacher=teacher, batch_size=batch_size)
-        state = {"schema_version": artifacts.SCHEMA_VERSION, **head, "settings": settings}
         try:
-            curve = run.go(Path(checkpoint) if checkpoint else None, {**state, "seed": seed}, cost)
+            curve = run.go(Path(checkpoint) if checkpoint else None, state, cost)
         finally:
             run.objective.close()
-    masks.check(model, gone)
-    model.history.append(("fine-tuning", {**settings, "seed": seed}))
+        masks.check(model, gone)
+    model.history.append(("fine-tuning", copy.deepcopy({**settings, "seed": seed})))
     table = pd.DataFrame(curve.numpy(), columns=COLUMNS)
     table.insert(0, "step", range(1, len(table) + 1))
     held_out = table["held_out_loss"].dropna()
@@ -171,8 +185,6 @@ class _Run:
         every = -(-steps // STOPS)
         curve = torch.zeros(0, len(COLUMNS), dtype=torch.float64)
         state = {"trained": self.trained, "optimizer": self.optimizer}
-        if checkpoint is not None:
-            head = {**head, "pruned_model": self._untrained()}
         if checkpoint is not None and checkpoint.exists():
             curve, spent = checkpoints.load(checkpoint, head, **state)
             if cost is not None:
@@ -197,8 +209,7 @@ class _Run:
                     message(
                         f"at step {step + 1} {trouble}",
                         "finite losses and weights",
-                        "Lower the learning rate, or set precision: float32, and begin again with "
-                        "the pruned model.",
+                        "Lower the learning rate, or set precision: float32.",
                     )
                 )
             rows.append(torch.tensor([loss, rate, held_out], dtype=torch.float64))
@@ -211,17 +222,6 @@ class _Run:
         if self.low_rank:
             lora.merge(self.model)
         return torch.stack(rows)
-
-    def _untrained(self) -> str:
-        """Returns a digest of what a checkpoint does not hold: masks, and weights left as found."""
-        trained = {id(parameter) for parameter in self.trained.values()}
-        named = self.model.module.named_parameters()
-        left = {name: p.detach() for name, p in named if id(p) not in trained}
-        digest = hashlib.sha256()
-        for name, tensor in sorted({**self.gone, **left}.items()):
-            digest.update(name.encode())
-            digest.update(tensor.cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
-        return digest.hexdigest()[:16]
 
     def _step(self, step: int, batch: data.Batch) -> tuple[float, float]:
         """Takes one step; returns its loss and its learning rate."""
@@ -284,20 +284,6 @@ def _together(accelerator: Accelerator, module: torch.nn.Module, last: bool) -> 
             yield
 
 
-@contextmanager
-def _as_found(model: "Model") -> Iterator[None]:
-    """Puts the model into eval mode again, without updates that an error left unmerged."""
-    before = {name: p.requires_grad for name, p in model.module.named_parameters()}
-    try:
-        yield
-    finally:
-        lora.drop(model)
-        model.module.eval()
-        for name, parameter in model.module.named_parameters():
-            parameter.requires_grad_(before.get(name, True))
-            parameter.grad = None
-
-
 def _check(model: "Model", settings: Mapping, teacher: "Model | None") -> None:
     if settings["method"] == "sparselora":
         lora.check_rank(model, settings["rank"])
@@ -306,6 +292,9 @@ def _check(model: "Model", settings: Mapping, teacher: "Model | None") -> None:
         if teacher is None:
             seen, remedy = "distillation without a teacher", "Pass the dense model as teacher."
         raise ConfigError(message(seen, "both or none", remedy))
+    if teacher is not None and getattr(teacher, "module", model.module) is model.module:
+        seen = "a teacher that is no other model"
+        raise ConfigError(message(seen, "the dense model, loaded by ecoflap.load", "Load it."))
     dtype = next(model.module.parameters()).dtype
     if model.offload != "none" or dtype != torch.float32:
         raise ModelError(

@@ -1,6 +1,5 @@
 """Where a killed run goes on: weights, optimizer and curve of the last stop, in one file."""
 
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -54,12 +53,22 @@ def load(
         Its curve, one row for each step done, and what it cost so far, if that was measured.
 
     Raises:
-        ArtifactError: if the file is damaged, or of a run with another configuration, code or
-            input. It is left as it is.
+        ArtifactError: if the file is damaged or no checkpoint, or of a run with another header. It
+            is left as it is.
     """
-    tensors, then = artifacts.read_tensors(path, KIND)
+    try:
+        tensors, then = artifacts.read_tensors(path, KIND)
+    except ArtifactError as error:
+        why = str(error).partition(". Allowed")[0]
+        raise ArtifactError(
+            message(
+                f"no checkpoint to go on from: {why}",
+                "a file that fine-tuning wrote, or none",
+                "Name another file; delete this one if it is a checkpoint, to begin anew.",
+            )
+        ) from error
     found: dict[tuple[str, str], str] = {}
-    for key, difference in _differences(then, json.loads(json.dumps(head))):
+    for key, difference in _differences(then, head):
         found.setdefault((key.rpartition(".")[2], difference), key)  # once, if in two places
     if found:
         listed = ", ".join(f"{key} ({difference})" for (_, difference), key in found.items())
