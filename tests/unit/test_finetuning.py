@@ -14,7 +14,7 @@ from configs import ROOT, SCHEMAS
 from ecoflap import artifacts, baselines, finetuning
 from ecoflap import config as configuration
 from ecoflap.errors import ArtifactError, ConfigError, DataError, ModelError, PruningError
-from ecoflap.finetuning import checkpoints, data, lora, masks
+from ecoflap.finetuning import checkpoints, data, lora, masks, start
 from ecoflap.finetuning.distillation import divergence
 from ecoflap.finetuning.recipe import DEFAULTS, checked
 
@@ -568,6 +568,22 @@ def test_a_file_that_is_no_checkpoint_is_not_to_be_deleted(tmp_path):
     model.save(tmp_path)
     with pytest.raises(ArtifactError, match="no checkpoint to go on from.*Name another file"):
         finetuning.finetune(model, FULL, checkpoint=path)
+
+
+def test_updates_that_come_and_go_leave_the_digest_of_a_model_with_biases():
+    model = tiny.clip_model()
+    gone = masks.removed(model)
+    before = start.digest(model, gone)
+    lora.add(model, gone, rank=2, seed=0)
+    lora.drop(model)
+    assert start.digest(model, gone) == before
+    matrix = next(model.matrices())
+    gone[matrix.name][0, 0] ^= True
+    assert start.digest(model, gone) != before
+    gone[matrix.name][0, 0] ^= True
+    with torch.no_grad():
+        matrix.module.weight[0, 0] += 1
+    assert start.digest(model, gone) != before
 
 
 def test_what_json_does_not_know_is_no_hindrance(tmp_path):

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 def digest(model: "Model", masks: Mapping[str, torch.Tensor] | None = None) -> str:
     """Returns 16 hexadecimal digits that change with any weight of a model, and with its masks."""
     found = hashlib.sha256()
-    for name, tensor in (*model.module.named_parameters(), *sorted((masks or {}).items())):
+    # Sorted: an update that was taken off leaves the weight behind the bias.
+    for name, tensor in sorted({**dict(model.module.named_parameters()), **(masks or {})}.items()):
         found.update(name.encode())
         plain = tensor.detach().cpu().contiguous().reshape(-1)
         found.update(plain.view(torch.uint8).numpy())
