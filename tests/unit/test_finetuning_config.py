@@ -7,7 +7,8 @@ from ecoflap import collect, settings, targets
 from ecoflap import config as configuration
 from ecoflap.artifacts import header, write_json
 from ecoflap.data import easy_vqa, scenes
-from ecoflap.errors import ConfigError
+from ecoflap.errors import ConfigError, DataError
+from ecoflap.finetuning import data
 from ecoflap.finetuning.data import evenly
 
 
@@ -168,6 +169,20 @@ def test_the_sizes_of_built_in_data_sets_are_what_they_hold():
     for split, size in scenes.SIZES.items():
         if size <= 2000:
             assert len(scenes.load(split=split, view="captions")) == size
+
+
+def test_what_is_held_out_is_learned_from_by_no_entry():
+    scene = {"name": "scenes", "split": "train", "view": "captions", "limit": 60}
+    one = {"dataset": scene, "format": "prefix-target", "samples": 40}
+    other = {"dataset": {**scene, "limit": 90}, "format": "prompt-caption", "samples": 20}
+    train, held_out = data.draw(None, [one, {**other, "held_out": 30}], 0)
+    learned = {example["id"] for example, _ in train}
+    assert len(held_out) == 30
+    assert not learned & {example["id"] for example, _ in held_out}
+    alone, _ = data.draw(None, [{**other, "held_out": 30}], 0)
+    assert [e["id"] for e, _ in train[40:]] == [e["id"] for e, _ in alone]  # none is given up
+    with pytest.raises(DataError, match="60 held-out samples asked for, .* not learned from"):
+        data.draw(None, [one, {**other, "held_out": 60}], 0)
 
 
 def test_an_empty_recipe_is_told_what_it_needs():

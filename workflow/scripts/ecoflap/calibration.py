@@ -2,7 +2,7 @@
 
 import hashlib
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -71,11 +71,23 @@ def draw(model: "Model", calibration: Mapping, seed: int) -> tuple[list[dict], l
     Raises:
         DataError: if the data set has fewer examples than asked for.
     """
+    examples = examples_of(model, calibration)
+    chosen = choose(examples, calibration, seed)
+    taken = {example["id"] for example in chosen}
+    return chosen, choose_held_out(examples, taken, calibration.get("held_out", 0), seed)
+
+
+def examples_of(model: "Model", calibration: Mapping) -> list[dict]:
+    """Returns all that samples are drawn from, texts cut into windows."""
     examples = data.load(calibration["dataset"])
     if calibration["format"] == "text-windows":
         examples = _windows(model, examples, calibration["window"])
-    further = calibration.get("held_out", 0)
-    count = calibration.get("samples", max(1, len(examples) - further))
+    return examples
+
+
+def choose(examples: Sequence[dict], calibration: Mapping, seed: int) -> list[dict]:
+    """Draws the examples that are calibrated with, or learned from; see `draw`."""
+    count = calibration.get("samples", max(1, len(examples) - calibration.get("held_out", 0)))
     if count > len(examples):
         raise DataError(
             message(
@@ -84,18 +96,23 @@ def draw(model: "Model", calibration: Mapping, seed: int) -> tuple[list[dict], l
                 "Lower samples or use a larger split.",
             )
         )
-    chosen = random.Random(seed_from("calibration", seed)).sample(examples, count)
-    drawn = {example["id"] for example in chosen}
-    rest = [example for example in examples if example["id"] not in drawn]
-    if further > len(rest):
+    return random.Random(seed_from("calibration", seed)).sample(examples, count)
+
+
+def choose_held_out(
+    examples: Sequence[dict], taken: Collection[str], count: int, seed: int
+) -> list[dict]:
+    """Draws examples whose ids are not among those taken; see `draw`."""
+    rest = [example for example in examples if example["id"] not in taken]
+    if count > len(rest):
         raise DataError(
             message(
-                f"{further} held-out samples asked for, {len(rest)} left",
+                f"{count} held-out samples asked for, {len(rest)} left that are not learned from",
                 f"at most {len(rest)}",
                 "Lower held_out or samples, or use a larger split.",
             )
         )
-    return chosen, random.Random(seed_from("held-out", seed)).sample(rest, further)
+    return random.Random(seed_from("held-out", seed)).sample(rest, count)
 
 
 def prepare(example: Mapping, calibration: Mapping, *parts: object) -> dict:

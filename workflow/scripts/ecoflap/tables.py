@@ -26,9 +26,9 @@ COSTS = {
 COST_NOTE = (
     "Mean over the calibration seeds. Of the computing itself, without starting Python and loading "
     "the model; allocation: the whole job. Seconds and memory: scoring, choosing p_max, pruning "
-    "and fine-tuning together; the published cost is of scoring and pruning. Calibration samples "
-    "and scores are made once for all that use them. GPU-hours and energy: all stages of a row; "
-    "energy is that of the whole GPU, where its driver tells it."
+    "and fine-tuning together; published costs, where shown, are of scoring and pruning. "
+    "Calibration samples and scores are made once for all that use them. GPU-hours and energy: all "
+    "stages of a row; energy is that of the whole GPU, where its driver tells it."
 )
 ROW = ["model", "method", "sparsity"]
 NOT_RUN = "not run"

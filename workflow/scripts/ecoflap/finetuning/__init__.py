@@ -214,8 +214,8 @@ class _Run:
                 )
             rows.append(torch.tensor([loss, rate, held_out], dtype=torch.float64))
             if stop:
-                text = "step %d of %d: loss %.4f, held-out loss %.4f"
-                log.info(text, step + 1, steps, loss, held_out)
+                further = f", held-out loss {held_out:.4f}" if self.held_out else ""
+                log.info("step %d of %d: loss %.4f%s", step + 1, steps, loss, further)
             if stop and checkpoint is not None and self.accelerator.is_main_process:
                 spent = cost.so_far() if cost is not None else None
                 checkpoints.save(checkpoint, head, curve=torch.stack(rows), spent=spent, **state)

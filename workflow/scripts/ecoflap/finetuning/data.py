@@ -1,6 +1,7 @@
 """What a fine-tuning run learns from, and the batch of each step."""
 
 import random
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -20,7 +21,7 @@ Batch = dict[str, torch.Tensor]
 
 
 def draw(model: "Model", entries: Sequence[Mapping], seed: int) -> tuple[list[Item], list[Item]]:
-    """Draws the examples to learn from, and held-out ones.
+    """Draws the examples to learn from, and held-out ones that no entry learns from.
 
     Args:
         model: The model whose tokenizer cuts texts into windows.
@@ -28,12 +29,23 @@ def draw(model: "Model", entries: Sequence[Mapping], seed: int) -> tuple[list[It
             ``samples`` all that is not held out.
         seed: Chooses the examples.
     """
+    found = [calibration.examples_of(model, entry) for entry in entries]
     train, held_out = [], []
-    for entry in entries:
-        chosen, further = calibration.draw(model, entry, seed)
+    taken: dict[tuple, set[str]] = defaultdict(set)
+    for entry, examples in zip(entries, found, strict=True):
+        chosen = calibration.choose(examples, entry, seed)
+        taken[_origin(entry)] |= {example["id"] for example in chosen}
         train += [(example, entry) for example in chosen]
+    for entry, examples in zip(entries, found, strict=True):
+        count = entry.get("held_out", 0)
+        further = calibration.choose_held_out(examples, taken[_origin(entry)], count, seed)
         held_out += [(example, entry) for example in further]
     return train, held_out
+
+
+def _origin(entry: Mapping) -> tuple[str, str, str]:
+    """Returns what an example's id is one of."""
+    return tuple(entry["dataset"][key] for key in ("name", "split", "view"))
 
 
 class Steps(Dataset):
