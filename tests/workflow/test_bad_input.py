@@ -4,6 +4,7 @@ import copy
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -306,7 +307,9 @@ def test_two_runs_in_one_folder(tmp_path):
         while not (locks.is_dir() and any(locks.iterdir())):
             assert first.poll() is None
             time.sleep(0.05)
+        first.send_signal(signal.SIGSTOP)  # or it could end before the other has begun
         code, output = project.snakemake("calibrations")
+        first.send_signal(signal.SIGCONT)
         assert first.wait() == 0
     assert code != 0
     assert "lock" in output.lower()
