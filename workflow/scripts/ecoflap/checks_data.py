@@ -3,14 +3,12 @@
 import inspect
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from string import Formatter
 from types import ModuleType
 
 from ecoflap.checks_leaks import leaks
+from ecoflap.checks_samples import prompt_problems, sample_problems, view_problems
 from ecoflap.errors import message
-from ecoflap.registry import DATASETS, LAYOUTS, SAMPLE_PROMPTS, VIEWS, unknown
-
-PLACEHOLDERS = {"vqa": {"question"}, "classification": {"label"}}
+from ecoflap.registry import DATASETS, LAYOUTS, unknown
 
 
 def data_problems(config: Mapping) -> Iterator[str]:
@@ -24,14 +22,8 @@ def data_problems(config: Mapping) -> Iterator[str]:
         yield from _source_problems(f"datasets.{name}", config, name, entry)
     for place, samples in _sample_entries(config):
         yield from _dataset_problems(place, config, samples["dataset"])
-        yield from _view_problems(place, samples["format"], samples)
-        if (samples["format"] == "text-windows") != ("window" in samples):
-            yield message(
-                f"{place}: {'a' if 'window' in samples else 'no'} window",
-                "tokens per window with text-windows, and only there",
-                "Add for example window: 2048, or remove it.",
-            )
-        yield from _sample_prompt_problems(place, samples)
+        for problem in sample_problems(samples):
+            yield f"{place}: {problem}"
         yield from leaks(place, samples["dataset"], config)
     for name, calibration in config["calibrations"].items():
         # The held-out ones are drawn for max_sparsity: auto alone.
@@ -39,9 +31,11 @@ def data_problems(config: Mapping) -> Iterator[str]:
     for name, task in config["tasks"].items():
         if "dataset" in task:
             yield from _dataset_problems(f"tasks.{name}", config, task["dataset"])
-            yield from _view_problems(f"tasks.{name}", task["kind"], task)
+            for problem in view_problems(task["kind"], task["dataset"]["view"]):
+                yield f"tasks.{name}: {problem}"
         for prompt in task.get("prompts") or [task.get("prompt", "")]:
-            yield from _prompt_problems(f"tasks.{name}", task["kind"], prompt)
+            for problem in prompt_problems(task["kind"], prompt):
+                yield f"tasks.{name}: {problem}"
 
 
 def most_examples(samples: Mapping) -> int | None:
@@ -164,50 +158,4 @@ def _dataset_problems(place: str, config: Mapping, dataset: Mapping) -> Iterator
             f"{place}: limit {limit} of {name}, split {dataset['split']}",
             f"at most {most}",
             "Lower the limit, or choose a larger split.",
-        )
-
-
-def _view_problems(place: str, use: str, entry: Mapping) -> Iterator[str]:
-    view, named = entry["dataset"]["view"], set(VIEWS.values()) | {"retrieval"}
-    allowed = VIEWS.get(use)
-    if view != allowed if allowed else view in named:
-        yield message(
-            f"{place}: {use} with the view '{view}'",
-            allowed or "a view with classes",
-            "Choose another view of the data set.",
-        )
-
-
-def _prompt_problems(place: str, kind: str, prompt: str) -> Iterator[str]:
-    wanted = PLACEHOLDERS.get(kind, set())
-    try:
-        fields = [field for _, *field in Formatter().parse(prompt)]
-        plain = all(not spec and not conversion for _, spec, conversion in fields)
-        found = {name for name, _, _ in fields if name is not None}
-    except ValueError:
-        plain, found = False, set()
-    if not plain or found != wanted:
-        yield message(
-            f"{place}: prompt {prompt!r}",
-            " ".join(f"{{{name}}}" for name in wanted) or "no placeholder",
-            "Correct the template.",
-        )
-
-
-def _sample_prompt_problems(place: str, samples: Mapping) -> Iterator[str]:
-    form, given = samples["format"], "prompt" in samples
-    if given and form not in SAMPLE_PROMPTS:
-        yield message(
-            f"{place}: a prompt with {form}",
-            f"a prompt with {', '.join(SAMPLE_PROMPTS)} only",
-            "Remove it.",
-        )
-    elif given:
-        yield from _prompt_problems(place, SAMPLE_PROMPTS[form], samples["prompt"])
-    elif form in ("image-label", "prompt-caption"):
-        example = "a photo of a {label}." if form == "image-label" else ""
-        yield message(
-            f"{place}: no prompt with {form}",
-            "a prompt with image-label and prompt-caption",
-            f'Add for example prompt: "{example}".',
         )

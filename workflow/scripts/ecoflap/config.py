@@ -34,13 +34,11 @@ TYPES = {
     "string": "text",
     "number": "a number",
     "integer": "a whole number",
-    "boolean": "true or false",
 }
 BOUNDS = {
     "minimum": "at least {}",
     "exclusiveMinimum": "more than {}",
     "maximum": "at most {}",
-    "exclusiveMaximum": "less than {}",
     "minLength": "text of at least {} character",
     "minProperties": "a mapping with at least {} entry",
 }

@@ -104,12 +104,6 @@ VIEWS = {
     "corpus-retrieval": "captions",
     "perplexity": "text",
 }
-# The formats of samples that have a prompt, and the kind of task whose prompt is of the same form.
-SAMPLE_PROMPTS = {
-    "image-label": "classification",
-    "question-answer": "vqa",
-    "prompt-caption": "captioning",
-}
 # What tasks measure, as a reader sees it.
 METRIC_LABELS = {
     "accuracy": "accuracy",
