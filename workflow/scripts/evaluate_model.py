@@ -5,6 +5,7 @@ evaluation cost (JSON).
 """
 
 from ecoflap import artifacts, pruning, runtime
+from ecoflap.evaluation.pictures import check_tasks
 from ecoflap.evaluation.suite import evaluate
 
 log = runtime.start_job(snakemake.log[0], snakemake.threads, snakemake.params.python)
@@ -15,6 +16,7 @@ model = pruning.load_changed(
     files.get("changes"),
     device=snakemake.params.device,
     donor=files.get("donor"),
+    check=lambda dense: check_tasks(dense, config["tasks"]),
     **config["loading"],
 )
 head = artifacts.header(

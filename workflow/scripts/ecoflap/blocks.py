@@ -5,8 +5,9 @@ still computes every argument of every block (T5's position bias, cross-attentio
 rotary embeddings, masks), so nothing here knows an architecture.
 """
 
+import itertools
 import weakref
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,6 +17,8 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.checkpoint import checkpoint
 
+from ecoflap import arguments
+from ecoflap.arguments import Contents, Known, Write
 from ecoflap.errors import ModelError, message
 
 Around = Callable[[int], AbstractContextManager]
@@ -32,10 +35,12 @@ class Trace:
     Attributes:
         calls: Index of the block of each call.
         outputs: Its output, nested as the block returned it; None where it was not kept.
+        writes: What it wrote into its arguments; empty where its output was not kept.
     """
 
     calls: list[int] = field(default_factory=list)
     outputs: list[Any] = field(default_factory=list)
+    writes: list[list[Write]] = field(default_factory=list)
 
     def first_call(self, block: int) -> int:
         """Returns the position of the block's first call; all before it can be replayed."""
@@ -60,7 +65,7 @@ class Trace:
             output if position in needed or position == start - 1 else _Freed.of(output)
             for position, output in enumerate(self.outputs[:start])
         ]
-        return Trace(self.calls[:start], outputs)
+        return Trace(self.calls[:start], outputs, arguments.last(self.writes[:start]))
 
 
 @dataclass(frozen=True)
@@ -181,9 +186,11 @@ def checkpointed(
 
     def wrap(index: int, forward: Callable, args: tuple, kwargs: dict) -> Any:
         called(index)
+        before, runs = Contents(args, kwargs), itertools.count()
 
         def body(*args: Any, **kwargs: Any) -> Any:
-            with around(index):
+            again = next(runs) > 0  # in the backward, when later blocks have written on
+            with around(index), before.back() if again else nullcontext():
                 return forward(*args, **kwargs)
 
         return checkpoint(body, *args, use_reentrant=False, **kwargs)
@@ -221,13 +228,13 @@ def run(
     Raises:
         ModelError: if the model calls its blocks in another order than in the trace.
     """
-    new, inside = Trace(), _Inside()
+    new, inside, known = Trace(), _Inside(), Known()
     places = places or Places(next(blocks[0].parameters()).device)
 
     def wrap(index: int, block_forward: Callable, args: tuple, kwargs: dict) -> Any:
         if inside.value:  # a part of another block, which runs or is replayed as a whole
             return block_forward(*args, **kwargs)
-        position = len(new.calls)
+        position, before = len(new.calls), Contents(args, kwargs, known)
         new.calls.append(index)
         if position < start:
             if trace.calls[position] != index:
@@ -240,11 +247,16 @@ def run(
                 )
             kept = trace.outputs[position]
             new.outputs.append(kept)
+            new.writes.append(trace.writes[position])
+            arguments.write(args, kwargs, trace.writes[position], lambda v: _map(v, places.get))
             output = kept.shape if isinstance(kept, _Freed) else _map(kept, places.get)
         else:
             with inside, around(index):
                 output = block_forward(*args, **kwargs)
-            new.outputs.append(_map(output, places.put) if keep(index) else None)
+            kept = keep(index)
+            new.outputs.append(_map(output, places.put) if kept else None)
+            written = before.writes() if kept else []
+            new.writes.append(arguments.stored(written, lambda v: _map(v, places.put)))
         if position == stop:
             raise Stop
         return output
@@ -273,6 +285,10 @@ def survey(
     Returns:
         The calls, without outputs, and the positions whose outputs something else than the next
         call reads.
+
+    Raises:
+        ModelError: if a block changes a tensor that it is given, and another one reads it: a
+            replay would hand on the unchanged one.
     """
     trace, watcher = Trace(), _Watcher()
 
@@ -283,8 +299,10 @@ def survey(
         trace.calls.append(index)
         trace.outputs.append(None)
         watcher.read((args, kwargs), unless=position - 1)
+        versions = [(tensor, tensor._version) for tensor in _leaves((args, kwargs))]
         with watcher.inside, around(index):
             output = block_forward(*args, **kwargs)
+        watcher.spoil(tensor for tensor, version in versions if tensor._version != version)
         watcher.own(output, position)
         return output
 
@@ -311,6 +329,7 @@ class _Watcher(TorchDispatchMode):
     def __init__(self):
         super().__init__()
         self.owners: dict[int, tuple[weakref.ref, int]] = {}
+        self.spoilt: dict[int, weakref.ref] = {}
         self.needed: set[int] = set()
         self.inside = _Inside()
 
@@ -318,10 +337,24 @@ class _Watcher(TorchDispatchMode):
         """Remembers whose output these tensors are."""
         for tensor in _leaves(output):
             self.owners[_storage(tensor)] = (weakref.ref(tensor), position)
+            self.spoilt.pop(_storage(tensor), None)
+
+    def spoil(self, tensors: Iterable[torch.Tensor]) -> None:
+        """Remembers tensors that a block changed in place."""
+        self.spoilt.update({_storage(tensor): weakref.ref(tensor) for tensor in tensors})
 
     def read(self, values: Any, unless: int | None = None) -> None:
         """Notes that these values are read."""
         for tensor in _leaves(values):
+            if self.spoilt.get(_storage(tensor), _gone)() is not None:
+                raise ModelError(
+                    message(
+                        f"a block changes a tensor {tuple(tensor.shape)} in place that the model "
+                        "reads again",
+                        "blocks that hand on what they compute as their output",
+                        "Score with gradnorm and prune with magnitude: they replay nothing.",
+                    )
+                )
             alive, position = self.owners.get(_storage(tensor), (_gone, None))
             if alive() is not None and position != unless:
                 self.needed.add(position)

@@ -1,13 +1,11 @@
 """Watches what the matrices of a block read during a forward, padding removed."""
 
 import inspect
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
 
-from ecoflap.blocks import Stop
 from ecoflap.errors import PruningError, message
 from ecoflap.models.base import Block, Matrix, Model
 
@@ -16,11 +14,7 @@ OTHER_STACKS = ("encoder_hidden_states", "cross_attention_states", "image_hidden
 
 
 class Observer:
-    """Adds up the statistics of the inputs of a block's matrices, batch after batch.
-
-    If each matrix of the block runs once in the first batch, later batches end as soon as the last
-    one has been seen: its product and what follows would be for nothing.
-    """
+    """Adds up the statistics of the inputs of a block's matrices, batch after batch."""
 
     def __init__(self, model: Model, block: Block, function: Callable, sums: dict):
         """Prepares to watch.
@@ -33,7 +27,6 @@ class Observer:
         """
         self.model, self.block = model, block
         self.function, self.sums = function, sums
-        self.once: bool | None = None  # whether each matrix ran once in the first batch
         # The instance's forward may be patched; its class tells the names of the arguments.
         self.names = list(inspect.signature(type(block.module).forward).parameters)[1:]
 
@@ -41,7 +34,6 @@ class Observer:
     def watching(self, batch: Mapping[str, torch.Tensor]) -> Iterator[None]:
         """Adds the statistics of a batch that the model runs on meanwhile."""
         self.batch = batch
-        self.calls: Counter[str] = Counter()
         self.other_states: list[torch.Tensor] = []
         # Query, key and value read one tensor: its statistics are computed once.
         self.known: list[tuple[torch.Tensor, int, torch.Tensor]] = []
@@ -57,8 +49,6 @@ class Observer:
         finally:
             for handle in handles:
                 handle.remove()
-        if self.once is None:
-            self.once = all(self.calls[matrix.name] == 1 for matrix in self.block.matrices)
 
     def _note(self, _: torch.nn.Module, args: tuple, kwargs: dict) -> None:
         """Remembers the states of other stacks that the block is called with."""
@@ -75,9 +65,6 @@ class Observer:
             self.known.append((inputs, version, value))
         earlier = self.sums.get(matrix.name)
         self.sums[matrix.name] = value.clone() if earlier is None else earlier.add_(value)
-        self.calls[matrix.name] += 1
-        if self.once and len(self.calls) == len(self.block.matrices):
-            raise Stop
 
     def _tokens(self, matrix: Matrix, inputs: torch.Tensor) -> torch.Tensor:
         """Returns the real tokens of the inputs, [n_tokens, n_in]."""

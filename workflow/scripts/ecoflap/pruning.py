@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -239,6 +239,7 @@ def load_changed(
     *,
     device: str,
     donor: str | Path | None = None,
+    check: Callable[[Model], None] = lambda dense: None,
     **loading: Any,
 ) -> Model:
     """Loads a dense checkpoint whose files are checked, and applies what pruning changed.
@@ -248,12 +249,14 @@ def load_changed(
         changes: What `save_changes` stored; None for the dense model.
         device: As in `ecoflap.load`, like all in ``loading``.
         donor: The checkpoint that was pruned, if it is another one: its vision tower counts.
+        check: Called with the dense model; may refuse it.
         loading: Further arguments of `ecoflap.load`.
 
     Raises:
         ArtifactError: if a file has changed, or the changes belong to another checkpoint.
     """
     model = models.load(artifacts.checked(folder), device=device, **loading)
+    check(model)
     if changes:
         dense = artifacts.file_hash(donor or folder)
         apply_changes(model, changes, dense, towers=["vision"] if donor else None)
@@ -295,6 +298,7 @@ def apply_changes(
                 model.masks[matrix.name] = packed
             elif matrix.name in changes and changes[matrix.name].shape == weight.shape:
                 weight.copy_(changes.pop(matrix.name))
+                model.masks[matrix.name] = artifacts.pack_mask(weight == 0)
             else:
                 raise ArtifactError(
                     message(

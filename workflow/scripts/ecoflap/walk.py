@@ -8,6 +8,7 @@ import torch
 from ecoflap import activations, blocks
 from ecoflap.errors import PruningError, message
 from ecoflap.models.base import Block, Model
+from ecoflap.models.inputs import check_pictures
 from ecoflap.observer import Observer
 
 
@@ -19,7 +20,7 @@ class Walk:
     """
 
     def __init__(self, model: Model, batches: Sequence[Mapping], criterion: ModuleType):
-        """Finds the order of the blocks with one forward.
+        """Finds the order of the blocks, with a forward for each form of batch.
 
         Args:
             model: The model.
@@ -33,11 +34,29 @@ class Walk:
         self.places = activations.places(model)
         self.traces = [blocks.Trace() for _ in batches]
         self.before: blocks.Trace | None = None
+        self.surveys = self._survey()
+        self._check_reached()
         if batches:
-            self.calls, self.needed = blocks.survey(
-                self.modules, lambda: model.loss(batches[0]), model.resident
-            )
-            self._check_reached()
+            check_pictures(model, batches[0])
+
+    def _survey(self) -> list[tuple[blocks.Trace, frozenset[int]]]:
+        """Returns what `blocks.survey` finds for each batch; what has one form is alike.
+
+        Raises:
+            PruningError: if batches reach blocks in another order.
+        """
+        found: dict[tuple, tuple[blocks.Trace, frozenset[int]]] = {}
+        forms = [tuple((key, tensor.shape) for key, tensor in b.items()) for b in self.batches]
+        for form, batch in zip(forms, self.batches, strict=True):
+            if form not in found:
+                found[form] = blocks.survey(
+                    self.modules, lambda batch=batch: self.model.loss(batch), self.model.resident
+                )
+        orders = [(number, found[form][0].order()) for number, form in enumerate(forms)]
+        other = next((number for number, order in orders if order != orders[0][1]), None)
+        if other is not None:
+            raise _other_order(other)
+        return [found[form] for form in forms]
 
     def __iter__(self) -> Iterator[Block]:
         """Yields the blocks as the model runs them, each with its weights on the device.
@@ -48,14 +67,15 @@ class Walk:
         for block, following in self._pairs():
             with self.model.resident(block.index):
                 yield block
-            if self.batches:
-                end = self.calls.first_call(following.index) if following else 0
-                self.traces = [trace.cut(end, self.needed) for trace in self.traces]
+            for number, (calls, needed) in enumerate(self.surveys):
+                end = calls.first_call(following.index) if following else 0
+                self.traces[number] = self.traces[number].cut(end, needed)
 
     def _check_reached(self) -> None:
         """Refuses batches that leave out a block, before anything is changed."""
-        idle = [b for b in self.model.blocks if b.matrices and b.index not in self.calls.calls]
-        if idle:
+        ran = {index for calls, _ in self.surveys for index in calls.calls}
+        idle = [b for b in self.model.blocks if b.matrices and b.index not in ran]
+        if idle and self.batches:
             raise PruningError(
                 message(
                     f"the model never runs {idle[0].name} on these batches ({len(idle)} in all)",
@@ -72,7 +92,7 @@ class Walk:
         if not self.batches:
             return [block for block in self.model.blocks if block.matrices]
         steps = self.model.steps()
-        order = [steps[index] for index in self.calls.order()]
+        order = [steps[index] for index in self.surveys[0][0].order()]
         while order and not order[-1].matrices:
             order.pop()
         return order
@@ -97,9 +117,11 @@ class Walk:
         if idle:
             raise PruningError(
                 message(
-                    f"the model never runs {idle[0]} on these batches",
-                    "batches that reach every matrix of a block",
-                    "Pass batches with all inputs of the model.",
+                    f"the model never calls {idle[0]} on these batches, or uses its weight "
+                    "without a call, so that nobody sees its inputs",
+                    "matrices that are called, each on some batch",
+                    "Pass batches with all inputs of the model, prune with magnitude, which reads "
+                    "no inputs, or leave the list of this block out with load(..., blocks=...).",
                 )
             )
         return sums
@@ -112,14 +134,19 @@ class Walk:
         """
         if not self.batches:
             return float("nan")
+        last = block is self._order()[-1]  # a batch may call blocks more often than its survey saw
         for number in range(len(self.batches)):
-            self.traces[number] = self._run(number, block)
+            self.traces[number] = self._run(number, block, to_end=last)
         return self._change(block) if self.before else 0.0
 
     def _change(self, block: Block) -> float:
         """Returns the relative change of the block's outputs on the first batch."""
-        start = self.calls.first_call(block.index)
-        pairs = zip(self.before.outputs[start:], self.traces[0].outputs[start:], strict=True)
+        start, stop = self._span(0, block)
+        pairs = zip(
+            self.before.outputs[start : stop + 1],
+            self.traces[0].outputs[start : stop + 1],
+            strict=True,
+        )
         changed = total = 0.0
         for old, new in pairs:
             a, b = (self.places.get(_first_tensor(value)).float() for value in (old, new))
@@ -127,17 +154,44 @@ class Walk:
             total += a.square().sum(dtype=torch.float64).item()
         return (changed / total) ** 0.5 if total else 0.0
 
-    def _run(self, number: int, block: Block) -> blocks.Trace:
+    def _span(self, number: int, block: Block) -> tuple[int, int]:
+        """Returns the positions of the first and the last call of a block on a batch."""
+        calls, _ = self.surveys[number]
+        return calls.first_call(block.index), calls.last_call(block.index)
+
+    def _run(self, number: int, block: Block, *, to_end: bool = False) -> blocks.Trace:
+        """Runs a block on a batch, and what lies between its calls; to the model's end if asked.
+
+        Raises:
+            PruningError: if the batch calls the blocks in another order than the survey saw.
+        """
+        expected = self.surveys[number][0].calls
+        start, stop = self._span(number, block)
+        wanted = set(expected[start : stop + 1])
         _, trace = blocks.run(
             self.modules,
             lambda: self.model.loss(self.batches[number]),
             trace=self.traces[number],
-            start=self.calls.first_call(block.index),
-            stop=self.calls.last_call(block.index),
+            start=start,
+            stop=None if to_end else stop,
+            keep=wanted.__contains__,
             around=self.model.resident,
             places=self.places,
         )
+        if trace.calls != (expected if to_end else expected[: stop + 1]):
+            raise _other_order(number)
         return trace
+
+
+def _other_order(number: int) -> PruningError:
+    return PruningError(
+        message(
+            f"batch {number} calls the model's blocks in another order than the first batch, or "
+            "than one of its form",
+            "batches that the model treats alike",
+            "Pass batches with the same inputs (images, padding) in each, or fewer of them.",
+        )
+    )
 
 
 def _first_tensor(output) -> torch.Tensor:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from ecoflap.evaluation import metrics, tasks
+from ecoflap.evaluation.pictures import check_tasks
 
 if TYPE_CHECKING:
     from ecoflap.models.base import Model
@@ -24,7 +25,11 @@ def evaluate(model: "Model", suite: Mapping[str, Mapping]) -> tuple[pd.DataFrame
     Returns:
         The predictions of all tasks with the column ``task``, and one dict per number: task,
         metric, subset, value, standard_error, n.
+
+    Raises:
+        ModelError: as `ecoflap.evaluation.pictures.check_tasks`.
     """
+    check_tasks(model, suite)
     predictions, numbers = [], []
     for name, task in suite.items():
         frame = tasks.predict(model, task)

@@ -121,6 +121,7 @@ def load(
     import torch
     from safetensors import SafetensorError
 
+    from ecoflap.models.inputs import settle_queries
     from ecoflap.models.loading import Loader
     from ecoflap.runtime import resolve_device
 
@@ -149,6 +150,7 @@ def load(
         model = adapter.from_pretrained(loader, blocks)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise _unreadable(path, error) from error
+    settle_queries(model)
     _check_finite(path, model)
     loader.place(model)
     model.source = str(path)

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import torch
 
 from ecoflap.errors import ConfigError, PruningError, message
-from ecoflap.registry import SCORES, unknown
+from ecoflap.models.inputs import check_pictures
+from ecoflap.registry import LOSS_SCORES, SCORES, unknown
 from ecoflap.scores.histogram import Scored
 
 if TYPE_CHECKING:
@@ -76,9 +77,37 @@ def score(
         names = {model.blocks[index].name for index in blocks}
         frame = frame[frame["block"].isin(names)].reset_index(drop=True)
         settings["blocks"] = blocks
+    if estimator in LOSS_SCORES:
+        check_pictures(model, batches[0])
     values = module.compute(model, batches, seed=seed, **settings)
     frame.attrs["estimator"] = estimator  # what `ecoflap.allocate` checks
-    return _filled(frame, values, settings.get("draws", 0))
+    frame = _filled(frame, values, settings.get("draws", 0))
+    if blocks is None:
+        check_towers(frame)
+    return frame
+
+
+def check_towers(frame: "pd.DataFrame") -> None:
+    """Refuses scores of a loss that does not depend on a whole tower.
+
+    Args:
+        frame: What `score` returns for all blocks.
+
+    Raises:
+        PruningError: if all scores of a tower are exactly 0.
+    """
+    if frame.attrs.get("estimator") not in LOSS_SCORES:
+        return
+    for tower, scores in frame.groupby("tower", sort=False)["score"]:
+        if (scores == 0).all():
+            raise PruningError(
+                message(
+                    f"every score of the {tower} tower is 0: the loss does not depend on it",
+                    "batches on which each tower changes the loss",
+                    "Check that processor and tokenizer belong to the model, and the batches' "
+                    "labels; or leave this tower's lists out with load(..., blocks=...).",
+                )
+            )
 
 
 def _filled(frame: "pd.DataFrame", values: Mapping, draws: float) -> "pd.DataFrame":

@@ -116,8 +116,8 @@ def _one_batch(
             loss = model.loss(batch)
             if not torch.isfinite(loss):
                 raise _not_finite(f"the loss of a calibration batch is {loss.item()}")
-            (loss.to(torch.promote_types(loss.dtype, torch.float32)) * scale).backward()
-        reached.update(taps.calls)
+            taps.backward(loss.to(torch.promote_types(loss.dtype, torch.float32)) * scale)
+        reached.update(taps.blocks)
         values = taps.finish()
         overflown = [name for name, value in values.items() if not torch.isfinite(value).all()]
         if not overflown:
@@ -140,7 +140,9 @@ class Taps:
 
     Within the ``with`` block the matrices' weights are passed through a function that is the
     identity forward and hands its gradient over backward, so that no parameter ever holds one and
-    weights may come and go with their block (offload).
+    weights may come and go with their block (offload). A module may be called any number of times:
+    its gradients are added up, and reduced with the last. The gradient of a weight that is used
+    without its module being called (Mamba's ``dt_proj``) is taken from the parameter.
     """
 
     def __init__(self, model: "Model", reduce: Reduce):
@@ -152,8 +154,11 @@ class Taps:
         """
         self.model, self.reduce = model, reduce
         self.values: dict[str, torch.Tensor] = {}
-        self.calls: Counter[int] = Counter()  # forwards of a block whose gradients are to come
-        self.partial: dict[str, tuple[int, torch.Tensor, torch.Tensor]] = {}
+        self.blocks: set[int] = set()  # those that ran
+        self.calls: Counter[str] = Counter()  # of each matrix in the forward, not those of it again
+        self.caught: Counter[str] = Counter()
+        self.partial: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
+        self.in_forward = True
 
     def __enter__(self) -> None:
         """Starts to catch."""
@@ -162,20 +167,39 @@ class Taps:
         self.patches = ExitStack()
         modules, linears = self.model.block_modules(), [m.module for m in self.matrices]
         self.patches.enter_context(patched(linears, self._through_tap))
-        self.patches.enter_context(
-            checkpointed(modules, self.model.resident, lambda index: self.calls.update([index]))
-        )
+        self.patches.enter_context(checkpointed(modules, self._around, self.blocks.add))
 
     def __exit__(self, *error: object) -> None:
         """Stops catching."""
         self.patches.__exit__(*error)
+        for matrix in self.matrices:
+            matrix.module._parameters["weight"].requires_grad_(False)
+
+    def backward(self, loss: torch.Tensor) -> None:
+        """Runs the backward, in which blocks are computed again."""
+        self.in_forward = False
+        loss.backward()
 
     def finish(self) -> dict[str, torch.Tensor]:
-        """Returns the reduced gradients, with those of a block called more than once added up."""
-        for name, (_, weight, gradient) in self.partial.items():
+        """Returns the reduced gradients, also of matrices of which some call had none."""
+        for name, (weight, gradient) in self.partial.items():
             self.values[name] = self.reduce(weight, gradient)
         self.partial.clear()
         return self.values
+
+    @contextmanager
+    def _around(self, block: int) -> Iterator[None]:
+        """Holds a block's weights on the device and watches for gradients beside the taps."""
+        with self.model.resident(block):
+            for matrix in self.model.blocks[block].matrices:
+                weight = matrix.module._parameters["weight"]
+                if not weight.requires_grad:
+                    weight.requires_grad_()
+                    handle = weight.register_post_accumulate_grad_hook(
+                        lambda weight, matrix=matrix: self._take_beside(matrix, weight)
+                    )
+                    self.patches.callback(handle.remove)
+            yield
 
     def _through_tap(
         self, index: int, forward: Callable, args: tuple, kwargs: dict
@@ -183,22 +207,35 @@ class Taps:
         # Tapped where it is used, not before: the backward runs the youngest operation first, so
         # that the gradient is taken as soon as it is there.
         matrix = self.matrices[index]
+        if self.in_forward and torch.is_grad_enabled():
+            self.calls[matrix.name] += 1
         weight = matrix.module._parameters["weight"]
         tapped = _Tap.apply(self.anchor, weight.detach(), lambda w, g: self._take(matrix, w, g))
         with _replaced(matrix.module._parameters, "weight", tapped):
             return forward(*args, **kwargs)
 
     def _take(self, matrix: "Matrix", weight: torch.Tensor, gradient: torch.Tensor) -> None:
-        calls = self.calls[matrix.block]
-        if calls == 1:
-            self.values[matrix.name] = self.reduce(weight, gradient)
-            return
-        seen, _, total = self.partial.pop(matrix.name, (0, None, None))
-        total = gradient if total is None else total + gradient
-        if seen + 1 == calls:
-            self.values[matrix.name] = self.reduce(weight, total)
+        name = matrix.name
+        self.caught[name] += 1
+        if name in self.partial:
+            gradient = self.partial.pop(name)[1] + gradient
+        if self.caught[name] == self.calls[name]:
+            self.values[name] = self.reduce(weight, gradient)
         else:
-            self.partial[matrix.name] = (seen + 1, weight, total)
+            self.partial[name] = (weight, gradient.float())
+
+    def _take_beside(self, matrix: "Matrix", weight: torch.nn.Parameter) -> None:
+        """Takes the gradient of a weight that is used without a call of its module."""
+        gradient, weight.grad = weight.grad, None
+        if self.calls[matrix.name]:
+            raise PruningError(
+                message(
+                    f"the model calls {matrix.name}, and uses its weight without a call too",
+                    "matrices that are used in one of these ways",
+                    "Leave the list of its block out with load(..., blocks=...).",
+                )
+            )
+        self.values[matrix.name] = self.reduce(weight.detach(), gradient)
 
 
 @contextmanager

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from ecoflap.errors import ArtifactError, ConfigError, message
+from ecoflap.scores import check_towers
 
 if TYPE_CHECKING:
     from ecoflap.models.base import Model
@@ -55,6 +56,7 @@ def gather(tables: Sequence[pd.DataFrame], matrices: Sequence[Mapping]) -> pd.Da
 
     Raises:
         ArtifactError: if matrices are missing or scored twice.
+        PruningError: as `ecoflap.scores.check_towers`.
     """
     # A shard without matrices has columns without a type, which would spoil those of the others.
     table = pd.concat([part for part in tables if len(part)], ignore_index=True)
@@ -68,4 +70,5 @@ def gather(tables: Sequence[pd.DataFrame], matrices: Sequence[Mapping]) -> pd.Da
             )
         )
     table.attrs = tables[0].attrs
+    check_towers(table)
     return table

@@ -1,0 +1,48 @@
+"""Makes sure, before hours of evaluation, that a dense model sees the pictures of its tasks."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from ecoflap import calibration, data
+from ecoflap.models.inputs import check_pictures
+from ecoflap.registry import FAMILIES
+
+if TYPE_CHECKING:
+    from ecoflap.models.base import Model
+
+# The formats of samples that show a model what a kind of task shows it; the first of its family.
+FORMATS = {
+    "vqa": ("question-answer",),
+    "captioning": ("prompt-caption", "image-caption"),
+    "retrieval": ("prompt-caption",),
+    "corpus-retrieval": ("image-caption",),
+    "classification": ("image-label",),
+    "image-pair": ("image-pair",),
+}
+SAMPLES = 2  # a contrastive loss needs two
+
+
+def check_tasks(model: "Model", suite: Mapping[str, Mapping]) -> None:
+    """Refuses a dense model whose logits do not depend on the pictures of a task.
+
+    Args:
+        model: The model; one that is pruned already is left alone, since it may be blind for that.
+        suite: Config entries of the tasks, by name.
+
+    Raises:
+        ModelError: as `ecoflap.models.inputs.check_pictures`.
+    """
+    for task in suite.values():
+        taken = FAMILIES[model.family].formats if model.family in FAMILIES else ()
+        form = next((form for form in FORMATS.get(task["kind"], ()) if form in taken), None)
+        if form is None or model.masks:
+            continue
+        examples = data.load({**task["dataset"], "limit": SAMPLES})
+        settings = {"format": form, "prompt": (task.get("prompts") or [task.get("prompt", "")])[0]}
+        samples = [calibration.prepare(_whole(example), settings) for example in examples]
+        check_pictures(model, model.to_device(model.encode(samples)))
+
+
+def _whole(example: Mapping) -> dict:
+    """Returns an example with the captions that its format asks for."""
+    return {"captions": [example["caption"]], **example} if "caption" in example else dict(example)

@@ -1,0 +1,126 @@
+"""Checks that a model sees all of its inputs: what it does not see is a wrong number, not a crash."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import torch
+
+from ecoflap import blocks
+from ecoflap.errors import ModelError, message
+from ecoflap.runtime import seed_from
+
+if TYPE_CHECKING:
+    from ecoflap.models.base import Model
+
+NO_PICTURES = ("mask", "labels")  # parts of the names of floating inputs that are no pictures
+
+
+def settle_queries(model: "Model") -> None:
+    """Has the processor put as many image tokens into a text as the Q-Former has queries.
+
+    Processors saved before transformers 4.45 do not say how many, and configs not which token it
+    is: the model would run without its pictures. Both are taken from where they are known.
+
+    Args:
+        model: Any model; those without queries are left alone.
+
+    Raises:
+        ModelError: if processor and config contradict each other.
+    """
+    config, processor = model.module.config, model.processor
+    queries = getattr(config, "num_query_tokens", None)
+    if queries is None or not hasattr(processor, "num_query_tokens"):
+        return
+    told = processor.num_query_tokens
+    if told not in (None, queries):
+        raise ModelError(
+            message(
+                f"num_query_tokens is {told} in the processor and {queries} in the model",
+                "as many image tokens in a text as the model has queries",
+                f"Write {queries} into processor_config.json, or save the right processor.",
+            )
+        )
+    processor.num_query_tokens = queries
+    _settle_image_token(model)
+
+
+def _settle_image_token(model: "Model") -> None:
+    config, processor = model.module.config, model.processor
+    if not hasattr(config, "image_token_index"):
+        return
+    text = getattr(processor.image_token, "content", processor.image_token)
+    token, known = processor.tokenizer.convert_tokens_to_ids(text), config.image_token_index
+    rows = model.module.get_input_embeddings().num_embeddings
+    if known not in (None, token) or token >= rows:
+        seen = f"{known} in the model" if known is not None else f"there are {rows} embeddings"
+        raise ModelError(
+            message(
+                f"the image token {text} is {token} in the tokenizer, {seen}",
+                "one number for both, below the number of embeddings",
+                "Write the tokenizer's number as image_token_index into config.json, or save the "
+                "tokenizer that belongs to the model.",
+            )
+        )
+    config.image_token_index = token
+
+
+@torch.no_grad()
+def check_pictures(model: "Model", batch: Mapping[str, torch.Tensor]) -> None:
+    """Refuses a model whose output does not depend on its pictures.
+
+    Args:
+        model: The model; one without a vision tower is left alone, and one that is pruned already,
+            which may be blind for that reason.
+        batch: A batch on its device.
+
+    Raises:
+        ModelError: if noise added to the pictures changes no logit.
+    """
+    pictures = [
+        name
+        for name, tensor in batch.items()
+        if tensor.is_floating_point() and not any(part in name for part in NO_PICTURES)
+    ]
+    sees = any(matrix.tower == "vision" for matrix in model.matrices())
+    if not pictures or not sees or model.masks:
+        return
+    generator = torch.Generator().manual_seed(seed_from("pictures"))
+    others = dict(batch)
+    for name in pictures:
+        noise = torch.randn(batch[name].shape, generator=generator)
+        others[name] = batch[name] + noise.to(batch[name])
+    pairs = zip(_said(model, batch), _said(model, others), strict=True)
+    if all(torch.equal(one, other) for one, other in pairs):
+        raise ModelError(
+            message(
+                f"the pictures ({', '.join(pictures)}) change nothing of what "
+                f"{type(model.module).__name__} says",
+                "inputs whose image tokens the model looks at",
+                "Check that processor and tokenizer belong to the model (number of image tokens, "
+                "the token's number) and that batches were made with them.",
+            )
+        )
+
+
+def _said(model: "Model", batch: Mapping[str, torch.Tensor]) -> list[torch.Tensor]:
+    """Returns the logits of a batch, or its loss where the model returns no logits."""
+    outputs: list = []
+    handle = model.module.register_forward_hook(lambda *call: outputs.append(call[-1]))
+    try:
+        loss, _ = blocks.run(
+            model.block_modules(),
+            lambda: model.loss(batch),
+            keep=lambda block: False,
+            around=model.resident,
+            places=blocks.Places(model.device),
+        )
+    finally:
+        handle.remove()
+    found = [output for output in outputs if isinstance(output, Mapping)]
+    logits = [
+        value
+        for output in found
+        for key, value in output.items()
+        if "logits" in key and isinstance(value, torch.Tensor)
+    ]
+    return logits or [loss]
