@@ -3,7 +3,7 @@
 What is padding for which matrix is said here by name, apart from the rule of the library.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -91,17 +91,36 @@ class Architecture:
         return [self.batch(torch.Generator().manual_seed(seed)) for seed in range(count)]
 
 
-def tokens(generator: torch.Generator, length: int = 6, images: int = 0) -> dict:
-    """Text after some image tokens; the last two tokens of sequence 0 are padding."""
-    ids = torch.randint(2, TEXT_END, (SIZE, length), generator=generator)
-    ids = torch.cat([torch.full((SIZE, images), IMAGE), ids], dim=1)
+def longer(generator: torch.Generator) -> int:
+    """Tokens that a batch has more than the first, so that no two are of one length."""
+    return 2 * generator.initial_seed()
+
+
+def tokens(
+    generator: torch.Generator, length: int = 6, images: int = 0, before: Sequence[int] = ()
+) -> dict:
+    """Text after some image tokens; sequence 0 has two tokens of padding, right and left in turn.
+
+    Args:
+        generator: Its seed is the number of the batch.
+        length: Text tokens of the first batch.
+        images: Image tokens.
+        before: Tokens before those.
+    """
+    left = generator.initial_seed() % 2 == 1
+    text = torch.randint(2, TEXT_END, (SIZE, length + longer(generator)), generator=generator)
+    start = torch.tensor([[*before, *[IMAGE] * images]] * SIZE, dtype=torch.long)
+    ids = torch.cat([start, text], dim=1)
     mask = torch.ones_like(ids)
     mask[0, -2:] = 0
+    if left:
+        ids[0], mask[0] = ids[0].roll(2), mask[0].roll(2)
     return {"input_ids": ids, "attention_mask": mask}
 
 
 def targets(generator: torch.Generator, length: int = 5) -> torch.Tensor:
     """Labels of which sequence 1 ends three tokens early."""
+    length += longer(generator)
     labels = torch.randint(2, TEXT_END, (SIZE, length), generator=generator)
     labels[1, -3:] = -100
     return labels
@@ -181,9 +200,7 @@ def typed_batch(image_type: int, text_type: int):
 
 def packed_batch(generator):
     """Qwen: the patches of all pictures in one row, [patches, 3 * 2 * 4 * 4]."""
-    inputs = tokens(generator, images=4)
-    inputs["input_ids"][:, 0] = VISION_START
-    inputs["input_ids"][:, 1:5] = IMAGE
+    inputs = tokens(generator, images=4, before=[VISION_START])
     images = inputs["input_ids"] == IMAGE
     return {
         **own_labels(inputs),
@@ -205,7 +222,7 @@ def tiles_batch(generator):
         "pixel_values": pixels(generator, SIZE, 1, 4, 3, 16, 16),
         "aspect_ratio_ids": torch.full((SIZE, 1), 6),
         "aspect_ratio_mask": torch.ones(SIZE, 1, 4, dtype=torch.long),
-        "cross_attention_mask": torch.ones(SIZE, 6, 1, 4, dtype=torch.long),
+        "cross_attention_mask": inputs["attention_mask"][:, :, None, None].repeat(1, 1, 1, 4),
     }
 
 

@@ -46,6 +46,9 @@ def build(name: str, settings: dict) -> generic.Adapter:
     known = model_class.config_class()
     sizes = {key: value for key, value in SIZES.items() if hasattr(known, key)}
     config = model_class.config_class(**{**sizes, **settings})
+    with torch.device("meta"):
+        size = sum(parameter.numel() for parameter in model_class(config).parameters())
+    assert size < 2e6, f"{name} has {size} weights: name its sizes"
     torch.manual_seed(0)
     return generic.Adapter(randomize(model_class(config)), None)
 

@@ -8,6 +8,7 @@ import torch
 from tqdm import tqdm
 
 from ecoflap.errors import ConfigError, ModelError, PruningError, message
+from ecoflap.models.inputs import n_samples
 from ecoflap.runtime import seed_from
 
 if TYPE_CHECKING:
@@ -113,7 +114,7 @@ def direction(weight: torch.Tensor, seed: int) -> torch.Tensor:
 
 
 def _mean_loss(model: "Model", batches: Sequence[Mapping[str, torch.Tensor]]) -> float:
-    sizes = [len(next(iter(batch.values()))) for batch in batches]
+    sizes = [n_samples(batch) for batch in batches]
     losses = [model.loss(batch).double().item() for batch in batches]
     return sum(n * loss for n, loss in zip(sizes, losses, strict=True)) / sum(sizes)
 

@@ -10,6 +10,7 @@ import torch
 from ecoflap import allocation, blocks, pruning
 from ecoflap.errors import PruningError, message
 from ecoflap.models.base import Model
+from ecoflap.models.inputs import n_samples
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -107,7 +108,7 @@ def _mean_loss(model: Model, batches: Sequence[Mapping[str, torch.Tensor]]) -> f
     """Returns the loss over batches, each weighted by its samples."""
     total = count = 0.0
     for batch in batches:
-        samples = len(next(iter(batch.values())))
+        samples = n_samples(batch)
         loss, _ = blocks.run(
             model.block_modules(),
             lambda batch=batch: model.loss(batch),

@@ -1,4 +1,4 @@
-"""Checks that a model sees all of its inputs: what it does not see is a wrong number, not a crash."""
+"""Checks that a model sees its inputs: one that it does not see makes a wrong number, no crash."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
@@ -62,6 +62,12 @@ def _settle_image_token(model: "Model") -> None:
             )
         )
     config.image_token_index = token
+
+
+def n_samples(batch: Mapping[str, torch.Tensor]) -> int:
+    """Returns the samples of a batch; a processor may join the patches of all its pictures."""
+    texts = [tensor for name, tensor in batch.items() if name in ("input_ids", "labels")]
+    return len((texts or list(batch.values()))[0])
 
 
 @torch.no_grad()
