@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 
 from ecoflap import targets
 from ecoflap.allocation import METHODS
+from ecoflap.checks_leaks import asked
 
 
 def _some(entry: Mapping, *keys: str) -> dict:
@@ -22,6 +23,18 @@ def prepare_model(config: Mapping, *, model: str, **_: str) -> dict:
 def check_dataset(config: Mapping, *, dataset: str, split: str, view: str, **_: str) -> dict:
     """Returns where a data set is, and its form."""
     return targets.located(config, {"name": dataset, "split": split, "view": view})
+
+
+def check_overlap(config: Mapping, *, dataset: str, split: str, view: str, **_: str) -> dict:
+    """Returns where the samples come from, and what the models that get them are asked."""
+    drawn = {"name": dataset, "split": split, "view": view}
+    return {
+        "drawn": targets.located(config, drawn),
+        "evaluated": {
+            task: targets.located(config, config["tasks"][task]["dataset"])
+            for task in asked(config, drawn)
+        },
+    }
 
 
 def fetch_task(config: Mapping, *, task: str, **_: str) -> dict:
@@ -145,6 +158,7 @@ RULES: dict[str, Callable[..., dict]] = {
     for function in (
         prepare_model,
         check_dataset,
+        check_overlap,
         fetch_task,
         extract_calibration,
         compute_scores,
