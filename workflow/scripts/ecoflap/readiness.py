@@ -84,7 +84,9 @@ def slurm_problems() -> Iterator[str]:
     """Yields why this machine takes no jobs for Slurm."""
     said = "there is no command sinfo"
     if shutil.which("sinfo"):
-        asked = subprocess.run(["sinfo"], capture_output=True, text=True, check=False)
+        asked = subprocess.run(
+            ["sinfo"], capture_output=True, encoding="utf-8", errors="replace", check=False
+        )
         if asked.returncode == 0:
             return
         said = "\n".join(asked.stderr.splitlines()[-1:])

@@ -13,7 +13,7 @@ from ecoflap.data.files import (
     read_pairs,
     text,
 )
-from ecoflap.data.folders import is_hidden, is_picture
+from ecoflap.data.folders import is_hidden, is_picture, name_of
 from ecoflap.data.pictures import Picture
 from ecoflap.errors import DataError, message
 
@@ -42,16 +42,17 @@ def load(source: Mapping, *, split: str, view: str) -> list[dict]:
     """
     root, names = images_of(source), _names(source)
     folders, _ = _folders(root)
+    called = {path: name_of(path, root) for path in folders}
     labels = {
-        path: path.name.replace("_", " ") if names is None else names.get(path.name)
-        for path in folders
+        path: name.replace("_", " ") if names is None else names.get(name)
+        for path, name in called.items()
     }
     _check(root, labels, source["files"].get("classes", "its name"))
     classes = list(labels.values())
     return [
         {
-            "id": f"{split}/{path.name}/{file.name}",
-            "image": Picture(f"{path.name}/{file.name}", file),
+            "id": f"{split}/{name_of(file, root)}",
+            "image": Picture(name_of(file, root), file),
             "label": label,
             "classes": classes,
         }

@@ -14,6 +14,7 @@ from ecoflap.data.files import (
     take_name,
     take_text,
 )
+from ecoflap.data.folders import beneath
 from ecoflap.data.pictures import Picture
 
 VIEWS = ("captions",)
@@ -44,7 +45,7 @@ def load(source: Mapping, *, split: str, view: str) -> list[dict]:
         examples.append(
             {
                 "id": f"{split}/{number}",
-                "image": Picture(name, images / name),
+                "image": Picture(name, beneath(images, name)),
                 "captions": captions[number],
                 "kind": optional_text(entry, "domain", path),
             }

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from ecoflap.data.files import Form, images_of, missing, named, path_of, read_json
+from ecoflap.data.folders import beneath
 from ecoflap.data.pictures import Picture
 from ecoflap.errors import DataError, message
 
@@ -50,7 +51,7 @@ def load(source: Mapping, *, split: str, view: str) -> list[dict]:
     return [
         {
             "id": f"{split}/{name}",
-            "image": Picture(name, images / name),
+            "image": Picture(name, beneath(images, name)),
             "label": names[number],
             "classes": classes,
         }

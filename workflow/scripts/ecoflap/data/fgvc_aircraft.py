@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from ecoflap.data.files import Form, images_of, missing, path_of, read_lines, read_pairs
+from ecoflap.data.folders import beneath
 from ecoflap.data.pictures import Picture
 
 VIEWS = ("classes",)
@@ -30,7 +31,7 @@ def load(source: Mapping, *, split: str, view: str) -> list[dict]:
     for number, label in read_pairs(path, "variant"):
         if label not in classes:
             raise missing("class", label, f"the classes, for {number} of {path}", classes)
-        picture = Picture(f"{number}.jpg", images / f"{number}.jpg")
+        picture = Picture(f"{number}.jpg", beneath(images, f"{number}.jpg"))
         fields = {"image": picture, "label": label, "classes": classes}
         examples.append({"id": f"{split}/{number}", **fields})
     return examples

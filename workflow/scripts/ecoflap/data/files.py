@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ecoflap.data.folders import beneath
 from ecoflap.data.pictures import Picture
 from ecoflap.errors import DataError, message
 from ecoflap.registry import suggestion
@@ -67,7 +68,7 @@ def path_of(source: Mapping, key: str) -> Path:
     Raises:
         DataError: if it is not named or not there.
     """
-    path = folder_of(source) / named(source, key)
+    path = beneath(folder_of(source), named(source, key))
     if not path.exists():
         raise DataError(
             message(f"{path} is missing", f"'{key}' of this data set", "Put it there, or correct.")
@@ -119,7 +120,7 @@ def picture_of(source: Mapping, image_id: Any) -> Picture:
                 "Correct it in config/datasets.yaml.",
             )
         ) from error
-    return Picture(name, folder_of(source) / name)
+    return Picture(name, beneath(folder_of(source), name))
 
 
 def read_json(path: Path, kind: type) -> Any:
@@ -270,14 +271,16 @@ def optional_text(entry: Mapping, key: str, path: Path) -> str:
 
 
 def text(value: Any, place: str) -> str:
-    """Returns a text or a number as text; null and NaN, which stand for nothing, as an empty one.
+    """Returns a text or a number as text, null and NaN as an empty one.
+
+    A byte order mark before it, which not all readers of tables take off, is no letter.
 
     Raises:
         DataError: for lists, objects, bytes, true and false.
     """
     if value is None or (isinstance(value, float) and not math.isfinite(value)):
         return ""
-    return str(_checked(value, str | int | float, place))
+    return str(_checked(value, str | int | float, place)).removeprefix("\ufeff")
 
 
 def missing_value(place: str, allowed: str) -> DataError:

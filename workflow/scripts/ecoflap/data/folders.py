@@ -11,6 +11,16 @@ SUFFIXES = {
 }
 
 
+def name_of(path: Path, root: Path) -> str:
+    """Returns a path below a folder as text, whatever the locale; names are UTF-8."""
+    return os.fsencode(path.relative_to(root).as_posix()).decode("utf-8", "backslashreplace")
+
+
+def beneath(root: Path, name: str) -> Path:
+    """Returns the path that a text names below a folder, whatever the locale."""
+    return root / os.fsdecode(name.encode("utf-8"))
+
+
 def is_hidden(name: str) -> bool:
     """Tells whether a name is hidden, or of what macOS puts into archives."""
     return name.startswith(".") or name == "__MACOSX"

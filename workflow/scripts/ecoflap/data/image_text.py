@@ -20,7 +20,7 @@ from ecoflap.data.files import (
     take_name,
     take_text,
 )
-from ecoflap.data.folders import is_picture, walk
+from ecoflap.data.folders import beneath, is_picture, name_of, walk
 from ecoflap.data.pictures import Picture
 from ecoflap.errors import DataError, message
 
@@ -45,12 +45,12 @@ def load(source: Mapping, *, split: str, view: str) -> list[dict]:
         Examples with ``id``, ``image`` and ``captions`` (all that the list has for a picture).
     """
     images = images_of(source)
-    captions: dict[str, list[str]] = {}
-    for name, caption in _listed(source) if _is_listed(source) else _beside(images):
-        captions.setdefault(name, []).append(caption)
+    captions: dict[tuple[str, Path], list[str]] = {}
+    for name, path, caption in _listed(source, images) if _is_listed(source) else _beside(images):
+        captions.setdefault((name, path), []).append(caption)
     return [
-        {"id": f"{split}/{name}", "image": Picture(name, images / name), "captions": found}
-        for name, found in captions.items()
+        {"id": f"{split}/{name}", "image": Picture(name, path), "captions": found}
+        for (name, path), found in captions.items()
     ]
 
 
@@ -66,9 +66,9 @@ def _is_listed(source: Mapping) -> bool:
     return "captions" in source.get("files", {})
 
 
-def _beside(images: Path) -> Iterator[tuple[str, str]]:
+def _beside(images: Path) -> Iterator[tuple[str, Path, str]]:
     for picture, text in _pairs(images, Counter()):
-        yield picture.relative_to(images).as_posix(), read_text(text).strip()
+        yield name_of(picture, images), picture, read_text(text).strip()
 
 
 def _pairs(images: Path, left: Counter[str]) -> list[tuple[Path, Path]]:
@@ -83,11 +83,12 @@ def _pairs(images: Path, left: Counter[str]) -> list[tuple[Path, Path]]:
     return found
 
 
-def _listed(source: Mapping) -> Iterator[tuple[str, str]]:
+def _listed(source: Mapping, images: Path) -> Iterator[tuple[str, Path, str]]:
     path, columns = path_of(source, "captions"), source.get("columns", {})
     for entry in _entries(path):
         name = take_name(entry, columns.get("image", "image"), path)
-        yield name, take_text(entry, columns.get("caption", "caption"), path)
+        caption = take_text(entry, columns.get("caption", "caption"), path)
+        yield name, beneath(images, name), caption
 
 
 def _entries(path: Path) -> list[Any]:

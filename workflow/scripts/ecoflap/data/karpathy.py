@@ -14,6 +14,7 @@ from ecoflap.data.files import (
     take_name,
     take_text,
 )
+from ecoflap.data.folders import beneath
 from ecoflap.data.pictures import Picture
 
 VIEWS = ("captions",)
@@ -47,11 +48,12 @@ def load(source: Mapping, *, split: str, view: str) -> list[dict]:
         if part not in wanted:
             continue
         name = take_name(entry, "filename", path)
+        folder = beneath(images, optional_text(entry, "filepath", path))
         sentences = take(entry, "sentences", path, list)
         examples.append(
             {
                 "id": f"{split}/{name}",
-                "image": Picture(name, images / optional_text(entry, "filepath", path) / name),
+                "image": Picture(name, beneath(folder, name)),
                 "captions": [take_text(sentence, "raw", path) for sentence in sentences],
             }
         )

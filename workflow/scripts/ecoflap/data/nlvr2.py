@@ -12,6 +12,7 @@ from ecoflap.data.files import (
     take_name,
     take_text,
 )
+from ecoflap.data.folders import beneath
 from ecoflap.data.pictures import Picture
 from ecoflap.errors import DataError, message
 
@@ -41,12 +42,12 @@ def load(source: Mapping, *, split: str, view: str) -> list[dict]:
         identifier = take_name(entry, "identifier", path)
         # dev-850-0-1 is sentence 1 about the pictures dev-850-0-img0.png and dev-850-0-img1.png.
         pair = identifier.rpartition("-")[0]
-        place = images / optional_text(entry, "directory", path)
+        place = beneath(images, optional_text(entry, "directory", path))
         names = [f"{pair}-img{side}.png" for side in (0, 1)]
         examples.append(
             {
                 "id": f"{split}/{identifier}",
-                "images": [Picture(name, place / name) for name in names],
+                "images": [Picture(name, beneath(place, name)) for name in names],
                 "text": take_text(entry, "sentence", path),
                 "label": judgement(take(entry, "label", path), f"{identifier} of {path}"),
             }
