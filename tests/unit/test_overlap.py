@@ -197,6 +197,24 @@ def test_a_model_is_asked_about_what_its_own_experiments_evaluate():
     assert asked(paper(config), {**drawn, "name": "dtd", "view": "classes"}) == ["dtd"]
 
 
+def test_data_that_arrive_later_change_the_settings_so_that_they_are_compared(
+    tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    config = paper(merged({}))
+    wildcards = {"dataset": "vqav2", "split": "train", "view": "vqa"}
+    gone = settings.check_overlap(config, **wildcards)["absent"]["vqav2-blip"]
+    assert [path.partition("/")[2] for path in gone] == [
+        "vqav2",
+        "vqav2/v2_OpenEnded_mscoco_val2014_questions.json",
+        "vqav2/v2_mscoco_val2014_annotations.json",
+    ]
+    for path in gone[1:]:
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).touch()
+    assert settings.check_overlap(config, **wildcards)["absent"] == {}
+
+
 def paper(config):
     import yaml
     from configs import ROOT

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from ecoflap import targets
 from ecoflap.allocation import METHODS
 from ecoflap.checks_leaks import asked
+from ecoflap.readiness import absent
 
 
 def _some(entry: Mapping, *keys: str) -> dict:
@@ -26,14 +27,19 @@ def check_dataset(config: Mapping, *, dataset: str, split: str, view: str, **_: 
 
 
 def check_overlap(config: Mapping, *, dataset: str, split: str, view: str, **_: str) -> dict:
-    """Returns where the samples come from, and what the models that get them are asked."""
+    """Returns where the samples come from, and what the models that get them are asked.
+
+    With the files of the latter that are not here, so that they are compared once they are.
+    """
     drawn = {"name": dataset, "split": split, "view": view}
+    evaluated = {
+        task: targets.located(config, config["tasks"][task]["dataset"])
+        for task in asked(config, drawn)
+    }
     return {
         "drawn": targets.located(config, drawn),
-        "evaluated": {
-            task: targets.located(config, config["tasks"][task]["dataset"])
-            for task in asked(config, drawn)
-        },
+        "evaluated": evaluated,
+        "absent": {task: gone for task, at in evaluated.items() if (gone := absent(at))},
     }
 
 
