@@ -24,7 +24,8 @@ def sentence(number: int, length: int = 4) -> str:
 
 def write(path: Path, content) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(content if isinstance(content, str) else json.dumps(content))
+    text = content if isinstance(content, str) else json.dumps(content)
+    path.write_text(text, encoding="utf-8")
 
 
 def vqav2(folder: Path, count: int = 6) -> dict:

@@ -133,3 +133,52 @@ def test_a_built_in_data_set_of_the_hub_is_known_under_another_name():
     assert not _problems({"w": wikitext}, {"name": "w", "split": "s"}, {**builtin, "split": "x"})
     # A folder that stands for it has no id; what is read from it is known by where it lies.
     assert not _problems({"w": wikitext}, {"name": "w", "split": "s"}, builtin, {"wikitext-2": "x"})
+
+
+def whole(layout, images, folder="pics"):
+    return {"layout": layout, "folder": folder, "splits": {"s": {"images": images}}}
+
+
+def listed(images, folder="pics"):
+    files = {"captions": "list.json", "images": images}
+    return {"layout": "image-text", "folder": folder, "splits": {"s": files}}
+
+
+def asked_of(images):
+    files = {"questions": "q.json", "annotations": "a.json", "images": images}
+    return {"layout": "vqa", "folder": "pics", "splits": {"s": files}}
+
+
+HOLDING = [  # two data sets of which one is read with all that lies in a folder
+    (whole("image-text", "."), whole("image-text", "test"), True),
+    (whole("image-text", "."), whole("class-folders", "test"), True),
+    (whole("class-folders", "."), whole("image-text", "test"), True),
+    (whole("image-text", "train"), whole("image-text", "test"), False),
+    (whole("image-text", "test"), whole("image-text", "tests"), False),
+    (whole("image-text", "train"), whole("image-text", "link"), False),
+    (whole("image-text", "test"), whole("image-text", "inner", folder="pics/link"), True),
+    ({"layout": "image-text", "folder": "pics", "splits": {"s": {}}}, listed("test"), True),
+    (whole("image-text", "test"), listed("test"), True),
+    (whole("image-text", "train"), listed("test"), False),
+    (whole("image-text", "test"), listed("."), False),  # the list may name pictures of train alone
+    (listed("."), asked_of("test/COCO_{image_id:012d}.jpg"), False),
+    (whole("image-text", "."), asked_of("test/COCO_{image_id:012d}.jpg"), True),
+    (whole("image-text", "train"), asked_of("test/COCO_{image_id:012d}.jpg"), False),
+    (whole("image-text", "."), {"layout": "hub", "folder": "pics/hub", "splits": {"s": {}}}, True),
+]
+
+
+@pytest.mark.parametrize("swapped", [False, True])
+@pytest.mark.parametrize(("first", "second", "refused"), HOLDING)
+def test_of_two_folders_none_may_hold_the_other(
+    tmp_path, monkeypatch, first, second, refused, swapped
+):
+    (tmp_path / "pics" / "test").mkdir(parents=True)
+    (tmp_path / "pics" / "link").symlink_to(tmp_path / "pics" / "test")
+    monkeypatch.chdir(tmp_path)
+    entries = {"a": first, "b": second}
+    drawn, evaluated = ("b", "a") if swapped else ("a", "b")
+    found = _problems(entries, {"name": drawn, "split": "s"}, {"name": evaluated, "split": "s"})
+    assert bool(found) == refused
+    assert all(f"draws from {drawn}/s in {tmp_path}" in problem for problem in found)
+    assert all("task 't'" in problem and "holds the other" in problem for problem in found)

@@ -80,7 +80,7 @@ def test_a_changed_file_of_an_export_is_damage(exported, monkeypatch):
 
     manifests = [f"results/{name}/{POINT}/manifest.json" for name in ("exports", "compact")]
     assert states() == dict.fromkeys(manifests, "whole")
-    with Path(f"results/compact/{POINT}/README.md").open("a") as file:
+    with Path(f"results/compact/{POINT}/README.md").open("a", encoding="utf-8") as file:
         file.write("changed")
     assert states() == {manifests[0]: "whole", manifests[1]: "damaged"}
 

@@ -169,6 +169,48 @@ def test_a_damaged_data_set_ends_before_anything_is_evaluated(real):
     assert not (real.folder / target).exists()
 
 
+def test_a_list_with_a_picture_of_a_task_ends_before_samples_are_drawn(real):
+    picture = sorted((real.source / "vqa").glob("val2014/*.jpg"))[0]
+    sentences = [{"raw": "a dog"}]
+    rows = [{"filename": str(picture), "split": "train", "sentences": sentences}] * 6
+    layouts.write(real.source / "flickr30k" / "leaky.json", {"images": rows})
+    leaky = config(real.source)
+    files = {"captions": "leaky.json", "split": "train"}
+    leaky["datasets"]["small-cc3m"] = {
+        "layout": "karpathy",
+        "folder": str(real.source / "flickr30k"),
+        "splits": {"train": files},
+    }
+    (real.folder / "leaky.yaml").write_text(yaml.safe_dump(leaky))
+    target = "results/overlaps/small-cc3m/train/captions.json"
+    copied = (real.folder / target).read_text()
+    code, output = real.snakemake("--force", target, configfile="leaky.yaml")
+    assert code != 0
+    assert f"1 of task 'small-questions', such as {picture}" in output
+    assert "Traceback" not in output
+    real.snakemake(target, configfile="real.yaml")
+    assert json.loads((real.folder / target).read_text())["files"] == json.loads(copied)["files"]
+
+
+def test_a_folder_around_what_a_task_shows_is_refused_by_a_dry_run(real):
+    around = config(real.source)
+    around["datasets"]["small-cc3m"]["folder"] = str(real.source)
+    (real.folder / "around.yaml").write_text(yaml.safe_dump(around))
+    code, output = real.snakemake("-n", configfile="around.yaml")
+    assert code != 0
+    assert f"calibrations.small draws from small-cc3m/train in {real.source}" in output
+
+
+def test_a_further_task_is_compared_and_draws_no_new_samples(real):
+    more = config(real.source)
+    more["tasks"]["more"] = {**more["tasks"]["small-questions"], "label": "More"}
+    more["experiments"]["swapped"]["tasks"].append("more")
+    (real.folder / "more.yaml").write_text(yaml.safe_dump(more))
+    planned = real.planned(configfile="more.yaml")
+    assert planned["check_overlap"] == 1
+    assert not planned.keys() & {"check_dataset", "extract_calibration", "prune_model"}
+
+
 def test_the_readmes_own_model_runs_as_it_stands(tmp_path):
     made = Project(tmp_path)
     (example,) = re.findall(

@@ -2,6 +2,7 @@ rule extract_calibration:
     input:
         model="results/models/{model}",
         dataset=calibration_report,
+        overlap=calibration_overlap,
     output:
         samples="results/calibration/{model}/{calibration}/seed{seed}/samples.safetensors",
         manifest="results/calibration/{model}/{calibration}/seed{seed}/manifest.json",

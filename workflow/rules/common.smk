@@ -137,6 +137,21 @@ def dataset_code(wildcards):
     return code("check_dataset.py", [LAYOUTS.module_name(layout)])
 
 
+# check_overlap
+def overlap_of(entry):
+    """Its report, as old as can be: a task that is added later asks for no new samples."""
+    path = report_of(entry) and targets.OVERLAP.format(**entry["dataset"])
+    return ancient(path) if path else []
+
+
+def overlap_code(wildcards):
+    read = settings.check_overlap(config, **dict(wildcards.items()))
+    layouts = [
+        entry["layout"] for entry in (read["drawn"], *read["evaluated"].values())
+    ]
+    return code("check_overlap.py", map(LAYOUTS.module_name, layouts))
+
+
 # prepare_model
 def model_files(wildcards):
     """The files of a local checkpoint, so that new weights are noticed."""
@@ -164,6 +179,10 @@ def prepare_code(wildcards):
 # extract_calibration
 def calibration_report(wildcards):
     return report_of(config["calibrations"][wildcards.calibration])
+
+
+def calibration_overlap(wildcards):
+    return overlap_of(config["calibrations"][wildcards.calibration])
 
 
 def calibration_code(wildcards):
@@ -258,6 +277,11 @@ def finetune_data(wildcards):
 def finetune_reports(wildcards):
     reports = (report_of(entry) for entry in finetune_data(wildcards))
     return [report for report in reports if report]
+
+
+def finetune_overlaps(wildcards):
+    found = (overlap_of(entry) for entry in finetune_data(wildcards))
+    return [path for path in found if path]
 
 
 def finetune_code(wildcards):

@@ -22,3 +22,26 @@ rule check_dataset:
         "Looking at {wildcards.dataset}, split {wildcards.split}, view {wildcards.view}"
     script:
         "../scripts/check_dataset.py"
+
+
+# Only for data sets that samples are drawn from: what no configuration tells, their lists do.
+rule check_overlap:
+    output:
+        report="results/overlaps/{dataset}/{split}/{view}.json",
+    log:
+        "results/logs/check_overlap/{dataset}/{split}/{view}.log",
+    benchmark:
+        "results/benchmarks/check_overlap/{dataset}/{split}/{view}.tsv"
+    conda:
+        "../../envs/pipeline.yaml"
+    threads: 1
+    resources:
+        mem_mb=growing(8000),
+        runtime=growing(60),
+    params:
+        config=read_by("check_overlap"),
+        code=overlap_code,
+    message:
+        "Comparing {wildcards.dataset}, split {wildcards.split}, with what is evaluated"
+    script:
+        "../scripts/check_overlap.py"

@@ -4,6 +4,7 @@ rule finetune_model:
         model="results/models/{model}",
         pruned=finetune_changes,
         datasets=finetune_reports,
+        overlaps=finetune_overlaps,
     output:
         changes="results/finetuned/{model}/{variant}/seed{seed}/{sparsity}/changes.safetensors",
         layers="results/finetuned/{model}/{variant}/seed{seed}/{sparsity}/layers.parquet",

@@ -1,6 +1,7 @@
 """Looks at every example of a data set that is not built in.
 
-Output: JSON with the number of examples, the fingerprint of their texts, and the licence.
+Output: JSON with the number of examples, what was left out, the fingerprint of the texts, and the
+licence.
 """
 
 from ecoflap import artifacts, runtime
@@ -11,6 +12,8 @@ dataset = snakemake.params.config
 
 found = check(dataset)
 log.info("%s: %d examples", dataset["name"], found["examples"])
+for what, count in found["left_out"].items():
+    log.warning("%s: left out: %d %s", dataset["name"], count, what)
 
 head = artifacts.header("dataset", rule=snakemake.rule, code=snakemake.params.code, config=dataset)
 facts = {**found, "licence": snakemake.params.licence}

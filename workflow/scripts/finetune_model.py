@@ -26,7 +26,7 @@ head = artifacts.header(
     config=config,
     seed=seed,
     device=str(model.device),
-    inputs=artifacts.input_hashes(files),
+    inputs=artifacts.input_hashes([files.model, files.pruned, *files.datasets]),
     dense=dense,
 )
 checkpoint = Path(snakemake.output.changes).with_name("checkpoint.safetensors")

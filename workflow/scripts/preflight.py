@@ -5,8 +5,9 @@ Output: a table on the terminal.
 
 import sys
 
-from ecoflap import preflight
+from ecoflap import preflight, runtime
 
+runtime.write_utf8()
 found = preflight.needs(snakemake.params.config)
 sys.stdout.write(preflight.table(found))
 missing = sum(need.state == "missing" for need in found)

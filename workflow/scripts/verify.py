@@ -6,8 +6,9 @@ Output: what is wrong, on the terminal; fails if an artifact is damaged or out o
 import sys
 from pathlib import Path
 
-from ecoflap import verification
+from ecoflap import runtime, verification
 
+runtime.write_utf8()
 found = list(verification.verify(snakemake.params.config, Path(snakemake.params.scripts)))
 sys.stdout.write(verification.summary(found))
 if not verification.trusted(found):

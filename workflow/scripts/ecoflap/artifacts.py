@@ -189,7 +189,7 @@ def _damaged(path: Path, error: Exception | str) -> ArtifactError:
 def write_text(path: Path | str, text: str) -> None:
     """Writes a text file without a header atomically."""
     with _Atomic(path, sealed=False) as temporary:
-        temporary.write_text(text)
+        temporary.write_text(text, encoding="utf-8")
 
 
 def write_json(path: Path | str, content: Mapping, head: Mapping) -> None:
@@ -197,7 +197,7 @@ def write_json(path: Path | str, content: Mapping, head: Mapping) -> None:
     head = _placed(head, path)
     text = json.dumps({HEADER: head, **content}, indent=1, allow_nan=False) + "\n"
     with _Atomic(path) as temporary:
-        temporary.write_text(text)
+        temporary.write_text(text, encoding="utf-8")
 
 
 def read_json(path: Path | str, kind: str) -> dict:
@@ -209,7 +209,7 @@ def read_json(path: Path | str, kind: str) -> dict:
     path = Path(path)
     _check_seal(path)
     try:
-        content = json.loads(path.read_text())
+        content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise _damaged(path, error) from error
     _check(content.get(HEADER) if isinstance(content, dict) else None, path, kind)

@@ -163,7 +163,7 @@ def _not_finite(place: str, content: object) -> Iterator[str]:
 
 
 def _schema(folder: Path, section: str) -> dict:
-    return yaml.safe_load((folder / f"{section}.schema.yaml").read_text())
+    return yaml.safe_load((folder / f"{section}.schema.yaml").read_text(encoding="utf-8"))
 
 
 def _schema_problems(section: str, content: Mapping, schema: dict) -> Iterator[str]:

@@ -12,6 +12,7 @@ from ecoflap import artifacts, targets, verification
 BENCHMARKS = {
     "prepare_model": "results/benchmarks/prepare_model/{model}.tsv",
     "check_dataset": "results/benchmarks/check_dataset/{dataset}/{split}/{view}.tsv",
+    "check_overlap": "results/benchmarks/check_overlap/{dataset}/{split}/{view}.tsv",
     "allocate_sparsity": "results/benchmarks/allocate_sparsity/"
     "{model}/{variant}/seed{seed}/{sparsity}.tsv",
 }

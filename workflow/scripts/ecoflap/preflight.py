@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from ecoflap import targets
 from ecoflap.evaluation import captions
+from ecoflap.readiness import absent
 from ecoflap.registry import FAMILIES, FROM_HUB
 
 SPARE_GB = 5  # for what is stored beside the checkpoints
@@ -98,18 +99,10 @@ def _datasets(config: Mapping) -> Iterator[Need]:
             remedy = "Run `snakemake download`, or name a copy under data_folders."
             yield Need(what, state, located.get("hub", "built in"), remedy)
             continue
-        wanted = [Path(folder), *_files(folder, located.get("files", {}))]
-        missing = [str(path) for path in wanted if not path.exists()]
+        missing = absent(located)
         detail = ", ".join(missing) or folder
         remedy = "Put the files there, or name their folder under data_folders."
         yield Need(what, "missing" if missing else "here", f"{detail} ({licence})", remedy)
-
-
-def _files(folder: str, files: Mapping[str, str]) -> Iterator[Path]:
-    """Yields the files of a split that have one name, not a pattern or a word."""
-    for key, name in files.items():
-        if key not in ("split", "part", "config") and not set(name) & set("{}*"):
-            yield Path(folder, name)
 
 
 def tools(config: Mapping, tasks: Iterable[str]) -> Iterator[Need]:

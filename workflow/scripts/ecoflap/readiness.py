@@ -68,6 +68,21 @@ def missing(
             )
 
 
+def absent(where: Mapping) -> list[str]:
+    """Returns the folder and the files of a split that are not here, of those that have one name.
+
+    Args:
+        where: What `targets.located` returned.
+    """
+    folder, files = where.get("folder"), where.get("files", {})
+    if folder is None:
+        return []
+    words = ("split", "part", "config")  # which name no file
+    named = [n for key, n in files.items() if key not in words and not set(n) & set("{}*")]
+    wanted = [Path(folder), *(Path(folder, name) for name in named)]
+    return [str(path) for path in wanted if not path.exists()]
+
+
 def gpu_problems() -> Iterator[str]:
     """Yields why this machine runs no jobs on a GPU."""
     # Another process: Snakemake itself needs no torch, and importing it takes seconds.
@@ -84,7 +99,9 @@ def slurm_problems() -> Iterator[str]:
     """Yields why this machine takes no jobs for Slurm."""
     said = "there is no command sinfo"
     if shutil.which("sinfo"):
-        asked = subprocess.run(["sinfo"], capture_output=True, text=True, check=False)
+        asked = subprocess.run(
+            ["sinfo"], capture_output=True, encoding="utf-8", errors="replace", check=False
+        )
         if asked.returncode == 0:
             return
         said = "\n".join(asked.stderr.splitlines()[-1:])

@@ -62,6 +62,7 @@ def start_job(log_file: str, threads: int = 1, python: str | None = None) -> log
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
     os.close(descriptor)
+    write_utf8()
     interpreters.change_to(python)
     interpreters.use_own_packages()
     logging.basicConfig(
@@ -73,6 +74,12 @@ def start_job(log_file: str, threads: int = 1, python: str | None = None) -> log
     log = logging.getLogger("ecoflap.job")
     log.info("%s", _place())
     return log
+
+
+def write_utf8() -> None:
+    """Makes this process print UTF-8, also where the locale is another."""
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(encoding="utf-8", errors="backslashreplace")
 
 
 def _place() -> str:
@@ -257,7 +264,7 @@ def total_cost(parts: Sequence[Mapping]) -> dict[str, float | str]:
 
 def _status_mb(key: str) -> float | None:
     try:
-        text = Path("/proc/self/status").read_text()
+        text = Path("/proc/self/status").read_text(encoding="utf-8")
     except OSError:
         return None
     for line in text.splitlines():
@@ -281,7 +288,7 @@ def resident_mb() -> float:
 def _reset_peak() -> None:
     # Linux only; elsewhere the peak is that of the whole process.
     with contextlib.suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5")
+        Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
 
 
 def return_memory() -> None:

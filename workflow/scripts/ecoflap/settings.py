@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping
 
 from ecoflap import targets
 from ecoflap.allocation import METHODS
+from ecoflap.checks_leaks import asked
+from ecoflap.readiness import absent
 
 
 def _some(entry: Mapping, *keys: str) -> dict:
@@ -22,6 +24,23 @@ def prepare_model(config: Mapping, *, model: str, **_: str) -> dict:
 def check_dataset(config: Mapping, *, dataset: str, split: str, view: str, **_: str) -> dict:
     """Returns where a data set is, and its form."""
     return targets.located(config, {"name": dataset, "split": split, "view": view})
+
+
+def check_overlap(config: Mapping, *, dataset: str, split: str, view: str, **_: str) -> dict:
+    """Returns where the samples come from, and what the models that get them are asked.
+
+    With the files of the latter that are not here, so that they are compared once they are.
+    """
+    drawn = {"name": dataset, "split": split, "view": view}
+    evaluated = {
+        task: targets.located(config, config["tasks"][task]["dataset"])
+        for task in asked(config, drawn)
+    }
+    return {
+        "drawn": targets.located(config, drawn),
+        "evaluated": evaluated,
+        "absent": {task: gone for task, at in evaluated.items() if (gone := absent(at))},
+    }
 
 
 def fetch_task(config: Mapping, *, task: str, **_: str) -> dict:
@@ -145,6 +164,7 @@ RULES: dict[str, Callable[..., dict]] = {
     for function in (
         prepare_model,
         check_dataset,
+        check_overlap,
         fetch_task,
         extract_calibration,
         compute_scores,

@@ -22,6 +22,7 @@ OF_PRUNED = (*EVALUATED, "training-curve")  # what is made of pruned models; the
 
 DOWNLOAD = "results/downloads/{task}.json"
 DATASET = "results/datasets/{name}/{split}/{view}.json"
+OVERLAP = "results/overlaps/{name}/{split}/{view}.json"
 SAMPLES = "results/calibration/{model}/{calibration}/seed{seed}/samples.safetensors"
 SCORES = "results/scores/{model}/{calibration}/seed{seed}/{score}.parquet"
 SCORE_COST = "results/scores/{model}/{calibration}/seed{seed}/{score}.cost.json"
@@ -267,16 +268,21 @@ def task_names(config: Mapping, experiment: str) -> Iterator[str]:
         yield from takes(config, experiment, model)
 
 
-def datasets(config: Mapping, experiment: str) -> Iterator[tuple[str, str, str]]:
-    """Yields name, split and view of each data set that an experiment reads."""
-    names = [path.split("/")[3] for path in samples(config, experiment)]
-    entries = [config["calibrations"][name] for name in names]
+def drawn(config: Mapping, experiment: str) -> Iterator[Mapping]:
+    """Yields what an experiment calibrates or fine-tunes with: entries with ``dataset``."""
+    for path in samples(config, experiment):
+        yield config["calibrations"][path.split("/")[3]]
     for point in points(config, experiment):
         if name := finetuning_of(config, point.model, point.variant):
-            entries += config["finetuning"][name]["data"]
-    entries += [config["tasks"][name] for name in task_names(config, experiment)]
-    for used in (entry["dataset"] for entry in entries if "dataset" in entry):
-        yield used["name"], used["split"], used["view"]
+            yield from config["finetuning"][name]["data"]
+
+
+def datasets(config: Mapping, experiment: str) -> Iterator[tuple[str, str, str]]:
+    """Yields name, split and view of each data set that an experiment reads."""
+    tasks = (config["tasks"][name] for name in task_names(config, experiment))
+    for entry in (*drawn(config, experiment), *tasks):
+        if "dataset" in entry:
+            yield tuple(entry["dataset"][key] for key in ("name", "split", "view"))
 
 
 def reports(config: Mapping, experiment: str) -> Iterator[str]:
@@ -284,6 +290,13 @@ def reports(config: Mapping, experiment: str) -> Iterator[str]:
     for name, split, view in datasets(config, experiment):
         if name in config["datasets"]:
             yield DATASET.format(name=name, split=split, view=view)
+
+
+def overlaps(config: Mapping, experiment: str) -> Iterator[str]:
+    """Yields the reports that what an experiment draws from is not what its models are asked."""
+    for entry in drawn(config, experiment):
+        if entry["dataset"]["name"] in config["datasets"]:
+            yield OVERLAP.format(**entry["dataset"])
 
 
 def downloads(config: Mapping, experiment: str) -> Iterator[str]:
@@ -401,6 +414,7 @@ def made(config: Mapping) -> list[str]:
     found = [
         *(f"results/models/{name}" for name in collect(config, models)),
         *collect(config, reports),
+        *collect(config, overlaps),
         *(beside(path, "cost.json") for path in collect(config, samples)),
         *collect(config, scores, SCORE_COST),
         *collect(config, margins),
@@ -434,6 +448,7 @@ def jobs(config: Mapping, experiment: str) -> dict[str, int]:
     counts = {"prepare_model": len(set(models(config, experiment)))}
     for rule, function in (
         ("check_dataset", reports),
+        ("check_overlap", overlaps),
         ("extract_calibration", samples),
         ("score_shard", all_shards),
         ("compute_scores", scores),

@@ -19,6 +19,7 @@ ANY = {
 ARTIFACTS = (
     ("results/models/{model}/manifest.json", "model", "prepare_model"),
     ("results/datasets/{dataset}/{split}/{view}.json", "dataset", "check_dataset"),
+    ("results/overlaps/{dataset}/{split}/{view}.json", "overlap", "check_overlap"),
     (targets.DOWNLOAD, "download", "fetch_task"),
     (targets.SAMPLES, "calibration", "extract_calibration"),
     (targets.beside(targets.SAMPLES, "manifest.json"), "calibration", "extract_calibration"),

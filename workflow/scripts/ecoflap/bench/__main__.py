@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ecoflap.bench import compact, cpu, deploy, gpu, memory, report
-from ecoflap.runtime import resolve_device, set_threads
+from ecoflap.runtime import resolve_device, set_threads, write_utf8
 
 
 def parser() -> argparse.ArgumentParser:
@@ -47,6 +47,7 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str]) -> None:
     """Runs a benchmark, writes its files and shows its table."""
     options = parser().parse_args(arguments)
+    write_utf8()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     logging.getLogger("ecoflap.pruning").setLevel(logging.WARNING)  # a line per block
     set_threads(options.threads)

@@ -47,7 +47,7 @@ def write(folder: Path, config: LlamaConfig) -> None:
         save_file(tensors, folder / file, metadata={"format": "pt"})
         files |= dict.fromkeys(names, file)
     index = {"metadata": {"total_size": total}, "weight_map": files}
-    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index), encoding="utf-8")
     config.architectures = ["LlamaForCausalLM"]
     config.save_pretrained(folder)
     build_tokenizer(config.max_position_embeddings).save_pretrained(folder)

@@ -159,7 +159,7 @@ def run(threads: int, scratch: Path | None) -> pd.DataFrame:
 def _child(case: str, threads: int, *options: str) -> dict[str, float]:
     command = [sys.executable, "-m", "ecoflap.bench", "memory-case", case]
     command += ["--threads", str(threads), *options]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    done = subprocess.run(command, stdout=subprocess.PIPE, encoding="utf-8", check=True)
     return json.loads(done.stdout)
 
 

@@ -3,7 +3,9 @@
 A module of `registry.DATASETS` is one data set, with SPLITS, VIEWS and ``load(split, view)``, and
 where it is known with SIZES (the examples of a split at most), so that a config is checked by it. A
 module of `registry.LAYOUTS` reads all data sets of one form, with VIEWS and ``load(source, split,
-view)``. Pictures of the latter are `pictures.Picture`, opened when they are used.
+view)``, with ``left_out`` if it passes over some of what lies in its place, and with ``files_of``
+if its examples do not name their files. Its pictures are `pictures.Picture`, opened when they are
+used.
 """
 
 import random
@@ -37,9 +39,10 @@ def load(dataset: Mapping) -> list[dict]:
     except (OSError, ValueError, ImportError) as error:
         raise DataError(f"data set {place}: {error}") from error
     if not examples:
+        passed = "".join(f"; {count} {what}" for what, count in left_out(dataset).items())
         raise DataError(
             message(
-                f"no examples of {place}",
+                f"no examples of {place}{passed}",
                 "at least one",
                 "Check that folder, split and files are the right ones.",
             )
@@ -55,6 +58,19 @@ def load(dataset: Mapping) -> list[dict]:
     return examples
 
 
+def left_out(dataset: Mapping) -> dict[str, int]:
+    """Counts what lies in the place of a data set and is none of its examples, by the reason.
+
+    Args:
+        dataset: As for `load`.
+    """
+    layout = LAYOUTS.get(dataset["layout"]) if "layout" in dataset else None
+    if not hasattr(layout, "left_out"):
+        return {}
+    where, names = _place(dataset)
+    return {what: count for what, count in layout.left_out(where, **names).items() if count}
+
+
 def _read_built_in(dataset: Mapping) -> list[dict]:
     settings = {key: value for key, value in dataset.items() if key != "name"}
     return DATASETS.get(dataset["name"]).load(**settings)
@@ -62,8 +78,7 @@ def _read_built_in(dataset: Mapping) -> list[dict]:
 
 def _read(dataset: Mapping) -> list[dict]:
     """Reads a data set of a known layout; a limit takes a random sample, always the same."""
-    where = {key: value for key, value in dataset.items() if key not in (*WHAT, "layout")}
-    names = {key: dataset[key] for key in ("split", "view")}
+    where, names = _place(dataset)
     examples = LAYOUTS.get(dataset["layout"]).load(where, **names)
     limit = dataset.get("limit")
     if limit is None or limit > len(examples):
@@ -71,3 +86,9 @@ def _read(dataset: Mapping) -> list[dict]:
     return random.Random(seed_from("limit", dataset["name"], *names.values())).sample(
         examples, limit
     )
+
+
+def _place(dataset: Mapping) -> tuple[dict, dict]:
+    """Returns what of an entry says where a data set is, and what of it is read."""
+    where = {key: value for key, value in dataset.items() if key not in (*WHAT, "layout")}
+    return where, {key: dataset[key] for key in ("split", "view")}

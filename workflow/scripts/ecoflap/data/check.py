@@ -20,11 +20,12 @@ def check(dataset: Mapping) -> dict:
         dataset: As for `ecoflap.data.load`.
 
     Returns:
-        ``examples`` (their number) and ``fingerprint`` (SHA-256 of ids and texts).
+        ``examples`` (their number), ``left_out`` (how much lies there and is none, by the reason)
+        and ``fingerprint`` (SHA-256 of ids and texts).
 
     Raises:
-        DataError: naming the first problems of all: pictures that cannot be read, empty texts,
-            ids that occur twice.
+        DataError: naming the first problems of all: pictures that cannot be read or shown, empty
+            texts, ids that occur twice.
     """
     examples = data.load(dataset)
     digest, problems, seen, classes = hashlib.sha256(), [], set(), None
@@ -49,7 +50,8 @@ def check(dataset: Mapping) -> dict:
                 "Mend or remove these examples.",
             )
         )
-    return {"examples": len(examples), "fingerprint": digest.hexdigest()}
+    found = {"examples": len(examples), "left_out": data.left_out(dataset)}
+    return {**found, "fingerprint": digest.hexdigest()}
 
 
 def _is_text(value: object) -> bool:

@@ -3,7 +3,18 @@
 from collections import defaultdict
 from collections.abc import Mapping
 
-from ecoflap.data.files import Form, images_of, path_of, read_json, take, take_text
+from ecoflap.data.files import (
+    Form,
+    images_of,
+    optional_text,
+    path_of,
+    read_json,
+    take,
+    take_id,
+    take_name,
+    take_text,
+)
+from ecoflap.data.folders import beneath
 from ecoflap.data.pictures import Picture
 
 VIEWS = ("captions",)
@@ -27,16 +38,16 @@ def load(source: Mapping, *, split: str, view: str) -> list[dict]:
     content = read_json(path, dict)
     captions = defaultdict(list)
     for entry in take(content, "annotations", path, list):
-        captions[take(entry, "image_id", path)].append(take_text(entry, "caption", path))
+        captions[take_id(entry, "image_id", path)].append(take_text(entry, "caption", path))
     examples = []
     for entry in take(content, "images", path, list):
-        number, name = take(entry, "id", path), take_text(entry, "file_name", path)
+        number, name = take_id(entry, "id", path), take_name(entry, "file_name", path)
         examples.append(
             {
                 "id": f"{split}/{number}",
-                "image": Picture(name, images / name),
+                "image": Picture(name, beneath(images, name)),
                 "captions": captions[number],
-                "kind": entry.get("domain") or "",
+                "kind": optional_text(entry, "domain", path),
             }
         )
     return examples

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from ecoflap.data.files import Form, images_of, missing, named, path_of, read_json
+from ecoflap.data.folders import beneath
 from ecoflap.data.pictures import Picture
 from ecoflap.errors import DataError, message
 
@@ -28,18 +29,29 @@ def load(source: Mapping, *, split: str, view: str) -> list[dict]:
         Examples with ``id``, ``image``, ``label`` and ``classes`` (all of them, by number).
 
     Raises:
-        DataError: for missing files, a part that there is not, and a row of another form.
+        DataError: for missing files, a part that there is not, a row of another form, and a
+            number with two classes.
     """
     path, part, images = path_of(source, "split_file"), named(source, "part"), images_of(source)
     rows = {name: _rows(name, value, path) for name, value in read_json(path, dict).items()}
     if part not in rows:
         raise missing("part", part, str(path), rows)
-    names = {number: name.replace("_", " ") for found in rows.values() for _, number, name in found}
+    names: dict[int, str] = {}
+    for _, number, name in (row for found in rows.values() for row in found):
+        shown = name.replace("_", " ")
+        if names.setdefault(number, shown) != shown:
+            raise DataError(
+                message(
+                    f"{path} calls the class {number} '{names[number]}' and '{shown}'",
+                    "one name for each number",
+                    "Download the file again.",
+                )
+            )
     classes = [names[number] for number in sorted(names)]
     return [
         {
             "id": f"{split}/{name}",
-            "image": Picture(name, images / name),
+            "image": Picture(name, beneath(images, name)),
             "label": names[number],
             "classes": classes,
         }

@@ -9,6 +9,8 @@ from typing import Any
 
 from PIL import Image
 
+from ecoflap.data.pictures import Picture
+
 SIZES = {"train": 34_687, "validation": 3_888, "test": 9_673}
 SPLITS = tuple(SIZES)
 VIEWS = ("vqa",)
@@ -42,7 +44,7 @@ def load(*, split: str, view: str, limit: int | None = None) -> list[dict[str, A
     examples = []
     for number, question, answer, picture in rows[:limit]:
         if picture not in images:
-            images[picture] = Image.open(paths[picture]).convert("RGB")
+            images[picture] = Picture(str(picture), paths[picture]).open()
         examples.append(
             {
                 "id": f"easy-vqa/{split}/{number}",

@@ -2,7 +2,8 @@
 
 from collections.abc import Mapping
 
-from ecoflap.data.files import Form, images_of, missing, path_of, read_text
+from ecoflap.data.files import Form, images_of, missing, path_of, read_lines, read_pairs
+from ecoflap.data.folders import beneath
 from ecoflap.data.pictures import Picture
 
 VIEWS = ("classes",)
@@ -25,16 +26,12 @@ def load(source: Mapping, *, split: str, view: str) -> list[dict]:
         DataError: for missing files, and a variant that is none of the classes.
     """
     path, images = path_of(source, "list"), images_of(source)
-    lines = read_text(path_of(source, "classes")).splitlines()
-    classes = [line.strip() for line in lines if line.strip()]
+    classes = [line.strip() for line in read_lines(path_of(source, "classes"))]
     examples = []
-    for line in read_text(path).splitlines():
-        number, _, label = line.strip().partition(" ")
-        if not number:
-            continue
+    for number, label in read_pairs(path, "variant"):
         if label not in classes:
             raise missing("class", label, f"the classes, for {number} of {path}", classes)
-        picture = Picture(f"{number}.jpg", images / f"{number}.jpg")
+        picture = Picture(f"{number}.jpg", beneath(images, f"{number}.jpg"))
         fields = {"image": picture, "label": label, "classes": classes}
         examples.append({"id": f"{split}/{number}", **fields})
     return examples

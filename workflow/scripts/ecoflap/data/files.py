@@ -1,16 +1,19 @@
 """Reads the annotation files of data sets, with errors that name file and key."""
 
 import json
+import math
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ecoflap.data.folders import beneath
 from ecoflap.data.pictures import Picture
 from ecoflap.errors import DataError, message
 from ecoflap.registry import suggestion
 
-JSON_NAMES = {list: "a list", dict: "an object"}
+KINDS = {list: "a list", dict: "an object", str: "a text"}
 
 
 @dataclass(frozen=True)
@@ -65,7 +68,7 @@ def path_of(source: Mapping, key: str) -> Path:
     Raises:
         DataError: if it is not named or not there.
     """
-    path = folder_of(source) / named(source, key)
+    path = beneath(folder_of(source), named(source, key))
     if not path.exists():
         raise DataError(
             message(f"{path} is missing", f"'{key}' of this data set", "Put it there, or correct.")
@@ -109,7 +112,7 @@ def picture_of(source: Mapping, image_id: Any) -> Picture:
     pattern = named(source, "images")
     try:
         name = pattern.format(image_id=image_id)
-    except (LookupError, ValueError) as error:
+    except (LookupError, ValueError, AttributeError) as error:
         raise DataError(
             message(
                 f"the pattern '{pattern}' of picture names does not fit {image_id!r} ({error!r})",
@@ -117,7 +120,7 @@ def picture_of(source: Mapping, image_id: Any) -> Picture:
                 "Correct it in config/datasets.yaml.",
             )
         ) from error
-    return Picture(name, folder_of(source) / name)
+    return Picture(name, beneath(folder_of(source), name))
 
 
 def read_json(path: Path, kind: type) -> Any:
@@ -126,49 +129,84 @@ def read_json(path: Path, kind: type) -> Any:
     Raises:
         DataError: if it is no JSON, or holds something else.
     """
-    try:
-        content = json.loads(read_text(path))
-    except ValueError as error:
-        raise _damaged(path, "JSON", error) from error
-    return _checked(content, kind, str(path))
+    return _checked(_parsed(read_text(path), path), kind, str(path))
 
 
-def read_json_lines(path: Path) -> list[dict]:
-    """Reads a file with a JSON object per line.
+def read_json_lines(path: Path) -> list[Any]:
+    """Reads a file with a JSON value per line.
 
     Raises:
         DataError: if a line is no JSON.
     """
+    return [_parsed(line, path) for line in read_lines(path)]
+
+
+def _parsed(content: str, path: Path) -> Any:
     try:
-        return [json.loads(line) for line in read_text(path).splitlines() if line.strip()]
-    except ValueError as error:
+        return json.loads(content)
+    except (ValueError, RecursionError) as error:
         raise _damaged(path, "JSON", error) from error
 
 
 def read_text(path: Path) -> str:
-    """Reads a file of text.
+    """Reads a file of text, without a byte order mark; each line ends in a line feed alone.
 
     Raises:
         DataError: if it is not UTF-8.
     """
     try:
-        return path.read_text(encoding="utf-8")
+        content = path.read_bytes().decode("utf-8-sig")
     except ValueError as error:
         raise _damaged(path, "text in UTF-8", error) from error
+    if "\0" in content:  # in UTF-16, which can be valid UTF-8, every other byte of English is 0
+        raise _damaged(path, "text in UTF-8", "it has bytes that are 0")
+    return content.replace("\r\n", "\n")
 
 
-def _damaged(path: Path, what: str, error: Exception) -> DataError:
+def read_lines(path: Path) -> list[str]:
+    """Reads the lines of a text that have words; other separators than line feeds are of a line.
+
+    Raises:
+        DataError: as `read_text`.
+    """
+    return [line for line in read_text(path).split("\n") if line.strip()]
+
+
+def read_pairs(path: Path, second: str) -> list[tuple[str, str]]:
+    """Reads lines of a word and, after blanks or a tab, what belongs to it.
+
+    Args:
+        path: The file.
+        second: What belongs to the word, for messages.
+
+    Raises:
+        DataError: as `read_text`, and if a line has a word alone.
+    """
+    pairs = [tuple(re.split(r"[ \t]+", line.strip(), maxsplit=1)) for line in read_lines(path)]
+    for pair in pairs:
+        if len(pair) == 1:
+            raise DataError(
+                message(
+                    f"the line '{pair[0]}' of {path} has no {second}",
+                    f"lines of a word, a blank or tab, and a {second}",
+                    "Complete the line.",
+                )
+            )
+    return pairs
+
+
+def _damaged(path: Path, what: str, error: Exception | str) -> DataError:
     return DataError(
         message(f"{path} is no {what} ({error})", "a whole file", "Copy or download it again.")
     )
 
 
-def _checked(value: Any, kind: type, place: str) -> Any:
-    if not isinstance(value, kind):
+def _checked(value: Any, kind: Any, place: str) -> Any:
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not object):
         raise DataError(
             message(
                 f"{place} is {type(value).__name__}",
-                JSON_NAMES.get(kind, "a text or a number"),
+                KINDS.get(kind, "a text or a number"),
                 "Check that the data set has the layout that it is said to.",
             )
         )
@@ -202,15 +240,52 @@ def take_text(entry: Any, key: str, path: Path) -> str:
     return text(take(entry, key, path), f"'{key}' of an entry of {path}").strip()
 
 
-def text(value: Any, place: str) -> str:
-    """Returns a text or a number as text, null as an empty one.
+def take_name(entry: Any, key: str, path: Path) -> str:
+    """Returns an entry's name, such as that of a file.
 
     Raises:
-        DataError: for lists, objects and bytes.
+        DataError: as `take`, and for what is no text or an empty one.
     """
-    if value is None:
+    name = take(entry, key, path, str)
+    if not name.strip():
+        raise missing_value(f"'{key}' of an entry of {path}", "a name")
+    return name
+
+
+def take_id(entry: Any, key: str, path: Path) -> str | int:
+    """Returns an entry's id, a text or a whole number.
+
+    Raises:
+        DataError: as `take`, and for anything else.
+    """
+    return _checked(take(entry, key, path), str | int, f"'{key}' of an entry of {path}")
+
+
+def optional_text(entry: Mapping, key: str, path: Path) -> str:
+    """Returns an entry's text, empty where it has none.
+
+    Raises:
+        DataError: for what is no text.
+    """
+    return text(entry.get(key), f"'{key}' of an entry of {path}")
+
+
+def text(value: Any, place: str) -> str:
+    """Returns a text or a number as text, null and NaN as an empty one.
+
+    A byte order mark before it, which not all readers of tables take off, is no letter.
+
+    Raises:
+        DataError: for lists, objects, bytes, true and false.
+    """
+    if value is None or (isinstance(value, float) and not math.isfinite(value)):
         return ""
-    return str(_checked(value, str | int | float, place))
+    return str(_checked(value, str | int | float, place)).removeprefix("\ufeff")
+
+
+def missing_value(place: str, allowed: str) -> DataError:
+    """Returns the error for a value that is empty, null or NaN."""
+    return DataError(message(f"{place} is empty", allowed, "Complete it, or remove the entry."))
 
 
 def missing(kind: str, key: str, place: str, known: Iterable[str]) -> DataError:

@@ -2,7 +2,16 @@
 
 from collections.abc import Mapping
 
-from ecoflap.data.files import Form, path_of, picture_of, read_json, take, take_text
+from ecoflap.data.files import (
+    Form,
+    optional_text,
+    path_of,
+    picture_of,
+    read_json,
+    take,
+    take_id,
+    take_text,
+)
 
 VIEWS = ("vqa",)
 FORM = Form(required=("questions", "images"), examples=("questions",))
@@ -25,10 +34,10 @@ def load(source: Mapping, *, split: str, view: str) -> list[dict]:
     return [
         {
             "id": f"{split}/{number}",
-            "image": picture_of(source, take(entry, "imageId", path)),
+            "image": picture_of(source, take_id(entry, "imageId", path)),
             "question": take_text(entry, "question", path),
             "answers": [take_text(entry, "answer", path)],
-            "kind": take(entry, "types", path, dict).get("structural") or "",
+            "kind": optional_text(take(entry, "types", path, dict), "structural", path),
         }
         for number, entry in read_json(path, dict).items()
     ]

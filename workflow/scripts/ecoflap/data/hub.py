@@ -1,11 +1,13 @@
 """Any data set of the Hugging Face hub, or files in its form, through a mapping of columns."""
 
 import functools
+import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ecoflap.data.files import Form, folder_of, missing, text
+from ecoflap.data.files import Form, folder_of, missing, missing_value, text
 from ecoflap.data.nlvr2 import judgement
 from ecoflap.data.pictures import Picture
 from ecoflap.errors import DataError, message
@@ -50,6 +52,41 @@ def load(source: Mapping, *, split: str, view: str) -> list[dict]:
     Raises:
         DataError: if it cannot be had, or has no such column.
     """
+    table, columns = _mapped(source, split, view)
+    examples = _examples(table, columns, split, source)
+    return [e for e in examples if view != "text" or e["text"].strip()]
+
+
+def left_out(source: Mapping, *, split: str, view: str) -> Counter[str]:
+    """Counts the rows that are no examples: those without words where texts are read."""
+    if view != "text":
+        return Counter()
+    table, columns = _mapped(source, split, view)
+    rows = (row[columns["text"]] for row in table.select_columns([columns["text"]]))
+    empty = sum(not text(value, "a text").strip() for value in rows)
+    return Counter({"rows without words": empty})
+
+
+def files_of(source: Mapping, *, split: str, view: str) -> set[str]:
+    """Returns the files of a split, and the pictures that they name."""
+    import datasets
+    import pyarrow.compute as pc
+
+    table, columns = _mapped(source, split, view)
+    builder = datasets.load_dataset_builder(_place(source), **_where(source))
+    parts = re.sub(r"\[.*?\]", "", _split(source, split)).split("+")
+    files = builder.config.data_files or {}
+    found = {str(file) for part in parts for file in files.get(part, [])}
+    for column in {columns[field] for field in columns if field in PICTURES}:
+        cells = _undecoded(table, column, source).data.column(column)
+        outside = pc.is_null(pc.struct_field(cells, "bytes"))
+        names = pc.drop_null(pc.filter(pc.struct_field(cells, "path"), outside)).to_pylist()
+        found |= {str(Path(source.get("folder", ""), name)) for name in names}
+    return found
+
+
+def _mapped(source: Mapping, split: str, view: str) -> tuple["Dataset", dict[str, str]]:
+    """Returns the table of a split, and the column of each field of a view."""
     table = _table(source, split)
     mapped = source.get("columns", {})
     columns = {field: mapped.get(field, field) for field in FIELDS[view]}
@@ -57,8 +94,20 @@ def load(source: Mapping, *, split: str, view: str) -> list[dict]:
     for column in columns.values():
         if column not in table.column_names:
             raise missing("column", column, _place(source), table.column_names)
-    examples = _examples(table, columns, split, source)
-    return [e for e in examples if view != "text" or e["text"].strip()]
+    return table, columns
+
+
+def _split(source: Mapping, split: str) -> str:
+    return source.get("files", {}).get("split", split)
+
+
+def _where(source: Mapping) -> dict[str, Any]:
+    files = source.get("files", {})
+    return {
+        "name": files.get("config"),
+        "data_files": files.get("data_files"),
+        "revision": None if "folder" in source else source["revision"],
+    }
 
 
 def _place(source: Mapping) -> str:
@@ -68,17 +117,11 @@ def _place(source: Mapping) -> str:
 def _table(source: Mapping, split: str) -> "Dataset":
     import datasets
 
-    files = source.get("files", {})
     if "hub" not in source:
         folder_of(source)  # tells that there is neither
     try:
-        return datasets.load_dataset(
-            _place(source),
-            files.get("config"),
-            split=files.get("split", split),
-            data_files=files.get("data_files"),
-            revision=None if "folder" in source else source["revision"],
-        )
+        where = _where(source)
+        return datasets.load_dataset(_place(source), split=_split(source, split), **where)
     except Exception as error:  # the library raises many kinds when a data set cannot be had
         reason = next(iter(str(error).splitlines()), "")
         raise DataError(
@@ -102,7 +145,12 @@ def _examples(
     names, classes = _classes(table, columns) if "label" in columns else (None, [])
     for index in range(len(table)):
         row = rows[index] if rows else {}
-        number = str(row[columns["id"]]) if "id" in columns else str(index)
+        number = str(index)
+        if "id" in columns:
+            place = f"'{columns['id']}' of row {index} of {_place(source)}"
+            number = text(row[columns["id"]], place)
+            if not number.strip():
+                raise missing_value(place, "an id")
         found: dict[str, Any] = {"id": f"{split}/{number}"}
         for field, column in others.items():
             place = f"'{column}' of row {index} of {_place(source)}"
@@ -137,18 +185,28 @@ def _undecoded(table: "Dataset", column: str, source: Mapping) -> "Dataset":
 
 def _classes(table: "Dataset", columns: Mapping[str, str]) -> tuple[list[str] | None, list[str]]:
     """Returns the names of numbered classes if they have some, and all classes."""
-    names = getattr(table.features[columns["label"]], "names", None)
-    found = table.unique(columns["label"]) if names is None else []
-    return names, names or sorted(str(label) for label in found)
+    column = columns["label"]
+    names = getattr(table.features[column], "names", None)
+    if names is None and not isinstance(getattr(table.features[column], "dtype", None), str):
+        raise DataError(
+            message(
+                f"the column '{column}' holds {table.features[column]}, not labels",
+                "texts or numbers, one for each row",
+                "Map label to another column.",
+            )
+        )
+    found = table.unique(column) if names is None else []
+    return names, names or sorted({_label(value, names, column) for value in found})
 
 
 def _label(value: Any, names: list[str] | None, place: str) -> str:
     """Returns the name of a class; splits whose labels are kept secret have -1."""
-    if value is None or (names and not 0 <= value < len(names)):
+    label = str(value) if isinstance(value, bool) else text(value, place)
+    if not label.strip() or (names and not 0 <= value < len(names)):
         raise DataError(
             message(f"{place} has no label ({value})", "a class", "Choose a split with labels.")
         )
-    return names[value] if names else str(value)
+    return names[value] if names else label
 
 
 def _shaped(example: dict[str, Any], classes: list[str], place: str) -> dict[str, Any]:
@@ -169,7 +227,10 @@ def _texts(value: Any, place: str) -> list[str]:
     if isinstance(value, Mapping) and "answer" in value:
         value = value["answer"]
     items = value if isinstance(value, list) else [value]
-    texts = [item.get("answer") if isinstance(item, Mapping) else item for item in items]
+    for item in items:
+        if isinstance(item, Mapping) and "answer" not in item:
+            raise missing("key", "answer", place, item)
+    texts = [item["answer"] if isinstance(item, Mapping) else item for item in items]
     return [text(item, place) for item in texts]
 
 

@@ -5,10 +5,11 @@ This is how CC3M arrives: img2dataset writes 000000001.jpg beside 000000001.txt,
 
 import csv
 import io
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
-from ecoflap.data.class_folders import SUFFIXES
 from ecoflap.data.files import (
     Form,
     images_of,
@@ -16,9 +17,12 @@ from ecoflap.data.files import (
     read_json,
     read_json_lines,
     read_text,
+    take_name,
     take_text,
 )
+from ecoflap.data.folders import beneath, is_picture, name_of, walk
 from ecoflap.data.pictures import Picture
+from ecoflap.errors import DataError, message
 
 VIEWS = ("captions",)
 FORM = Form(
@@ -41,33 +45,79 @@ def load(source: Mapping, *, split: str, view: str) -> list[dict]:
         Examples with ``id``, ``image`` and ``captions`` (all that the list has for a picture).
     """
     images = images_of(source)
-    captions: dict[str, list[str]] = {}
-    listed = "captions" in source.get("files", {})
-    for name, caption in _listed(source) if listed else _beside(images):
-        captions.setdefault(name, []).append(caption)
+    captions: dict[tuple[str, Path], list[str]] = {}
+    for name, path, caption in _listed(source, images) if _is_listed(source) else _beside(images):
+        captions.setdefault((name, path), []).append(caption)
     return [
-        {"id": f"{split}/{name}", "image": Picture(name, images / name), "captions": found}
-        for name, found in captions.items()
+        {"id": f"{split}/{name}", "image": Picture(name, path), "captions": found}
+        for (name, path), found in captions.items()
     ]
 
 
-def _beside(images: Path) -> Iterator[tuple[str, str]]:
-    for path in sorted(images.rglob("*")):
-        text = path.with_suffix(".txt")
-        if path.suffix.lower() in SUFFIXES and text.is_file():
-            yield path.relative_to(images).as_posix(), read_text(text).strip()
+def left_out(source: Mapping, *, split: str, view: str) -> Counter[str]:
+    """Counts what lies in the folder and is no example, by the reason; nothing with a list."""
+    found: Counter[str] = Counter()
+    if not _is_listed(source):
+        _pairs(images_of(source), found)
+    return found
 
 
-def _listed(source: Mapping) -> Iterator[tuple[str, str]]:
+def _is_listed(source: Mapping) -> bool:
+    return "captions" in source.get("files", {})
+
+
+def _beside(images: Path) -> Iterator[tuple[str, Path, str]]:
+    for picture, text in _pairs(images, Counter()):
+        yield name_of(picture, images), picture, read_text(text).strip()
+
+
+def _pairs(images: Path, left: Counter[str]) -> list[tuple[Path, Path]]:
+    """Returns each picture with the file of its caption, and counts what has no partner."""
+    files = sorted(walk(images, left))
+    texts = {path for path in files if path.suffix == ".txt"}
+    pictures = [path for path in files if path not in texts and is_picture(path, left)]
+    pairs = [(path, path.with_suffix(".txt")) for path in pictures]
+    found = [(picture, text) for picture, text in pairs if text in texts]
+    alone = len(texts - {text for _, text in found})
+    left.update({"pictures without a .txt": len(pairs) - len(found), ".txt without picture": alone})
+    return found
+
+
+def _listed(source: Mapping, images: Path) -> Iterator[tuple[str, Path, str]]:
     path, columns = path_of(source, "captions"), source.get("columns", {})
     for entry in _entries(path):
-        name = take_text(entry, columns.get("image", "image"), path)
-        yield name, take_text(entry, columns.get("caption", "caption"), path)
+        name = take_name(entry, columns.get("image", "image"), path)
+        caption = take_text(entry, columns.get("caption", "caption"), path)
+        yield name, beneath(images, name), caption
 
 
-def _entries(path: Path) -> list[dict]:
+def _entries(path: Path) -> list[Any]:
     if path.suffix == ".jsonl":
         return read_json_lines(path)
-    if path.suffix == ".csv":
-        return list(csv.DictReader(io.StringIO(read_text(path), newline="")))
-    return read_json(path, list)
+    return _rows(path) if path.suffix == ".csv" else read_json(path, list)
+
+
+def _rows(path: Path) -> list[dict]:
+    """Reads a CSV; refused is what would be read as another text than was meant."""
+    reader = csv.DictReader(io.StringIO(read_text(path), newline=""), strict=True)
+    try:
+        rows, names = list(reader), reader.fieldnames or []
+    except csv.Error as error:
+        raise _no_csv(path, f"after line {reader.line_num}: {error}") from error
+    if len(set(names)) < len(names):
+        raise _no_csv(path, f"two columns of one name among {', '.join(names)}")
+    for number, row in enumerate(rows, 1):
+        if None in row:
+            raise _no_csv(path, f"row {number} has more fields than there are columns")
+    return rows
+
+
+def _no_csv(path: Path, why: str) -> DataError:
+    return DataError(
+        message(
+            f"{path} is no CSV ({why})",
+            f'fields of at most {csv.field_size_limit()} characters, in "quotes" where they have '
+            "commas or line breaks",
+            "Correct the file, or write JSON lines.",
+        )
+    )

@@ -7,11 +7,14 @@ from ecoflap.data.files import (
     images_of,
     missing,
     named,
+    optional_text,
     path_of,
     read_json,
     take,
+    take_name,
     take_text,
 )
+from ecoflap.data.folders import beneath
 from ecoflap.data.pictures import Picture
 
 VIEWS = ("captions",)
@@ -40,15 +43,17 @@ def load(source: Mapping, *, split: str, view: str) -> list[dict]:
     wanted = {name.strip() for name in named(source, "split").split(",")}
     examples, known = [], set()
     for entry in take(read_json(path, dict), "images", path, list):
-        known.add(take(entry, "split", path))
-        if entry["split"] not in wanted:
+        part = take_name(entry, "split", path)
+        known.add(part)
+        if part not in wanted:
             continue
-        name = take_text(entry, "filename", path)
+        name = take_name(entry, "filename", path)
+        folder = beneath(images, optional_text(entry, "filepath", path))
         sentences = take(entry, "sentences", path, list)
         examples.append(
             {
                 "id": f"{split}/{name}",
-                "image": Picture(name, images / (entry.get("filepath") or "") / name),
+                "image": Picture(name, beneath(folder, name)),
                 "captions": [take_text(sentence, "raw", path) for sentence in sentences],
             }
         )

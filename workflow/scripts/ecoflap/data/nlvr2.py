@@ -2,7 +2,17 @@
 
 from collections.abc import Mapping
 
-from ecoflap.data.files import Form, images_of, path_of, read_json_lines, take, take_text, text
+from ecoflap.data.files import (
+    Form,
+    images_of,
+    optional_text,
+    path_of,
+    read_json_lines,
+    take,
+    take_name,
+    take_text,
+)
+from ecoflap.data.folders import beneath
 from ecoflap.data.pictures import Picture
 from ecoflap.errors import DataError, message
 
@@ -29,15 +39,15 @@ def load(source: Mapping, *, split: str, view: str) -> list[dict]:
     path, images = path_of(source, "sentences"), images_of(source)
     examples = []
     for entry in read_json_lines(path):
-        identifier = take_text(entry, "identifier", path)
+        identifier = take_name(entry, "identifier", path)
         # dev-850-0-1 is sentence 1 about the pictures dev-850-0-img0.png and dev-850-0-img1.png.
         pair = identifier.rpartition("-")[0]
-        place = images / text(entry.get("directory"), f"the directory of {identifier}")
+        place = beneath(images, optional_text(entry, "directory", path))
         names = [f"{pair}-img{side}.png" for side in (0, 1)]
         examples.append(
             {
                 "id": f"{split}/{identifier}",
-                "images": [Picture(name, place / name) for name in names],
+                "images": [Picture(name, beneath(place, name)) for name in names],
                 "text": take_text(entry, "sentence", path),
                 "label": judgement(take(entry, "label", path), f"{identifier} of {path}"),
             }

@@ -2,7 +2,16 @@
 
 from collections.abc import Mapping
 
-from ecoflap.data.files import Form, path_of, picture_of, read_json, take, take_text
+from ecoflap.data.files import (
+    Form,
+    optional_text,
+    path_of,
+    picture_of,
+    read_json,
+    take,
+    take_id,
+    take_text,
+)
 from ecoflap.errors import DataError, message
 
 VIEWS = ("vqa",)
@@ -23,16 +32,23 @@ def load(source: Mapping, *, split: str, view: str) -> list[dict]:
         ``kind`` (the official answer type).
 
     Raises:
-        DataError: for missing files and keys, and a question without answers.
+        DataError: for missing files and keys, and a question without answers or
+            with two annotations.
     """
     asked, said = path_of(source, "questions"), path_of(source, "annotations")
-    annotations = {
-        take(entry, "question_id", said): entry
-        for entry in take(read_json(said, dict), "annotations", said, list)
-    }
+    entries = take(read_json(said, dict), "annotations", said, list)
+    annotations = {take_id(entry, "question_id", said): entry for entry in entries}
+    if len(annotations) < len(entries):
+        raise DataError(
+            message(
+                f"{said} has {len(entries)} annotations of {len(annotations)} questions",
+                "one annotation for each question",
+                "Download the file again.",
+            )
+        )
     examples = []
     for entry in take(read_json(asked, dict), "questions", asked, list):
-        number = take(entry, "question_id", asked)
+        number = take_id(entry, "question_id", asked)
         if number not in annotations:
             raise DataError(
                 message(
@@ -46,10 +62,10 @@ def load(source: Mapping, *, split: str, view: str) -> list[dict]:
         examples.append(
             {
                 "id": f"{split}/{number}",
-                "image": picture_of(source, take(entry, "image_id", asked)),
+                "image": picture_of(source, take_id(entry, "image_id", asked)),
                 "question": take_text(entry, "question", asked),
                 "answers": [take_text(answer, "answer", said) for answer in answers],
-                "kind": annotation.get("answer_type") or "",
+                "kind": optional_text(annotation, "answer_type", said),
             }
         )
     return examples

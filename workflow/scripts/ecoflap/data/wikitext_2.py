@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from ecoflap.data.files import read_text
+
 SPLITS = ("train", "validation", "test")
 VIEWS = ("text",)
 HUB_ID = "Salesforce/wikitext"
@@ -34,7 +36,7 @@ def load(
         path = Path(folder) / FILES[split]
         if not path.is_file():
             raise OSError(f"{path} is missing; allowed: a folder with {', '.join(FILES.values())}")
-        text = path.read_text(encoding="utf-8")
+        text = read_text(path)
     else:
         text = _from_hub(split)
     return [{"id": f"wikitext-2/{split}", "text": text}][:limit]

@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 from ecoflap.data import easy_vqa, scenes
+from ecoflap.data.pictures import Picture
 from ecoflap.data.scene_language import KINDS, RELATIONS, ask, caption_forms, related
 from ecoflap.data.scene_pictures import COLOURS, SEEN, SHAPES, Scene, draw
 
@@ -117,7 +118,7 @@ class EasyVqaPool:
     def __init__(self) -> None:
         """Read the whole training split, 3,600 pictures."""
         rows, paths = easy_vqa.questions_of("train")
-        self.pictures = {p: Image.open(path).convert("RGB") for p, path in sorted(paths.items())}
+        self.pictures = {p: Picture(str(p), path).open() for p, path in sorted(paths.items())}
         self.questions: dict[int, list[tuple[str, str]]] = {p: [] for p in self.pictures}
         for _, question, answer, picture in rows:
             self.questions[picture].append((question, answer))

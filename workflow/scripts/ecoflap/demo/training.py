@@ -62,7 +62,7 @@ class TrainingLog:
         row = {"step": step, "seconds": seconds, "loss": round(loss, 4)}
         self.rows.append(row | {name: round(value, 4) for name, value in metrics.items()})
         logger.info("%s", "  ".join(f"{name} {value}" for name, value in self.rows[-1].items()))
-        with self.file.open("w", newline="") as file:
+        with self.file.open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, self.rows[-1].keys())
             writer.writeheader()
             writer.writerows(self.rows)

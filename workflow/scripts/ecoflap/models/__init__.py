@@ -50,7 +50,7 @@ def _outside_family(path: str | Path) -> str | None:
     """Returns the family of a local folder whose model is none of transformers'."""
     for name, family in FAMILIES.items():
         if family.environment in ENVIRONMENTS and Path(path, family.config_file).is_file():
-            config = json.loads(Path(path, family.config_file).read_text())
+            config = json.loads(Path(path, family.config_file).read_text(encoding="utf-8"))
             architecture = next(iter(config.get("architectures") or []), None)
             if FAMILY_OF_CLASS.get(architecture) == name or family.config_file != "config.json":
                 return name

@@ -100,7 +100,8 @@ class Processor:
     def save_pretrained(self, folder: str | Path) -> None:
         """Writes the vocabulary without the tokens that are added."""
         words = sorted(self.tokenizer.vocab.items(), key=lambda item: item[1])
-        Path(folder, VOCABULARY).write_text("".join(f"{word}\n" for word, _ in words))
+        text = "".join(f"{word}\n" for word, _ in words)
+        Path(folder, VOCABULARY).write_text(text, encoding="utf-8")
 
 
 class Adapter(Outside):
@@ -113,7 +114,7 @@ class Adapter(Outside):
     def from_pretrained(cls, loader: Loader, blocks: BlockNames | None = None) -> "Adapter":
         """Builds the model without network and loads its weights from a folder."""
         check_local(loader, CONFIG)
-        text = Path(loader.path, CONFIG).read_text()
+        text = Path(loader.path, CONFIG).read_text(encoding="utf-8")
         config = json.loads(text)
         size = config.get("image_size", IMAGE_SIZE)
         processor = Processor(loader.path, size)
@@ -181,7 +182,7 @@ def _samples(batch: Mapping[str, torch.Tensor]) -> dict:
 
 def _text_config(changes: Mapping) -> BertConfig:
     published = Path(lavis.__file__).parent / MED_CONFIG
-    return BertConfig(**{**json.loads(published.read_text()), **changes})
+    return BertConfig(**{**json.loads(published.read_text(encoding="utf-8")), **changes})
 
 
 def _load_weights(module: BlipNLVR, folder: Path) -> None:

@@ -132,7 +132,9 @@ class DiskStore:
             files.update(dict.fromkeys(shard, file))
         size = sum((folder / file).stat().st_size for file in set(files.values()))
         content = {"metadata": {"total_size": size}, "weight_map": files}
-        (folder / "model.safetensors.index.json").write_text(json.dumps(content, indent=1) + "\n")
+        (folder / "model.safetensors.index.json").write_text(
+            json.dumps(content, indent=1) + "\n", encoding="utf-8"
+        )
         module.config.save_pretrained(folder)
         if module.can_generate():
             module.generation_config.save_pretrained(folder)

