@@ -23,7 +23,7 @@ def evaluate(model: "Model", suite: Mapping[str, Mapping]) -> tuple[pd.DataFrame
 
     Returns:
         The predictions of all tasks with the column ``task``, and one dict per number: task,
-        metric, subset, value, standard_error, n.
+        metric, subset, value, standard_error, n, and a note, as `metrics.compute` tells them.
     """
     predictions, numbers = [], []
     for name, task in suite.items():
@@ -31,6 +31,14 @@ def evaluate(model: "Model", suite: Mapping[str, Mapping]) -> tuple[pd.DataFrame
         predictions.append(frame.assign(task=name))
         for row in metrics.compute(task, frame):
             numbers.append({"task": name, **row})
-            if not row["subset"]:
-                log.info("%s %s: %.4f (n = %d)", name, row["metric"], row["value"], row["n"])
+            if not row["subset"] or "note" in row:
+                log.log(logging.WARNING if "note" in row else logging.INFO, "%s", _line(name, row))
     return pd.concat(predictions, ignore_index=True), numbers
+
+
+def _line(task: str, row: Mapping) -> str:
+    """Returns a number as the log tells it."""
+    number = "not defined" if row["value"] is None else f"{float(row['value']):.4f}"
+    subset = f" {row['subset']}" if row["subset"] else ""
+    note = f": {row['note']}" if "note" in row else ""
+    return f"{task}{subset} {row['metric']}: {number} (n = {row['n']}){note}"
