@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from ecoflap.artifacts import json_number
 from ecoflap.evaluation import captions
 from ecoflap.evaluation.answers import is_right, normalised, vqa_accuracy
 
@@ -197,14 +198,8 @@ def _metrics_of(task: Mapping) -> dict:
 def _for_json(found: Value) -> dict:
     """Returns a value as it is stored; JSON has no NaN and no infinity."""
     number = {
-        "value": _json_number(found.value),
-        "standard_error": _json_number(found.standard_error),
+        "value": json_number(found.value),
+        "standard_error": json_number(found.standard_error),
         "n": found.n,
     }
     return number | ({"note": found.note} if found.note else {})
-
-
-def _json_number(number: float) -> float | str | None:
-    if math.isnan(number):
-        return None
-    return number if math.isfinite(number) else str(number)
