@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 COLUMNS = ["id", "subset", "text", "references", "values"]
 BATCH_SIZE = 64
+WRITTEN = ("vqa", "captioning")  # kinds of task for which texts are generated
 MOST_VALUES = 100  # numbers kept per prediction; ImageNet's thousand would fill the disk
 
 
@@ -53,7 +54,7 @@ def _chunks(items: Sequence, label: str, size: int = BATCH_SIZE) -> Iterator[Seq
         yield items[start : start + size]
 
 
-def _search(task: Mapping) -> dict:
+def search(task: Mapping) -> dict:
     """Returns how text is generated."""
     return {key: task[key] for key in ("max_new_tokens", "beams", "length_penalty") if key in task}
 
@@ -61,7 +62,7 @@ def _search(task: Mapping) -> dict:
 def _vqa(model: "Model", examples: list[dict], task: Mapping) -> Iterator[tuple]:
     for chunk in _chunks(examples, "vqa"):
         prompts = [task["prompt"].format(question=e["question"]) for e in chunk]
-        answers = model.generate([opened(e["image"]) for e in chunk], prompts, **_search(task))
+        answers = model.generate([opened(e["image"]) for e in chunk], prompts, **search(task))
         for example, answer in zip(chunk, answers, strict=True):
             yield example["id"], example["kind"], answer, example["answers"], []
 
@@ -72,7 +73,7 @@ def _captioning(model: "Model", examples: list[dict], task: Mapping) -> Iterator
         captions = model.generate(
             [opened(e["image"]) for e in chunk],
             [task["prompt"]] * len(chunk),
-            **_search(task),
+            **search(task),
         )
         for example, caption in zip(chunk, captions, strict=True):
             yield example["id"], example.get("kind", ""), caption, example["captions"], []
