@@ -1,10 +1,11 @@
 """Tables against small cases worked by hand."""
 
+import io
 import math
 
 import pandas as pd
 import pytest
-from ecoflap import artifacts, collect, published, tables
+from ecoflap import artifacts, collect, markup, published, tables
 
 
 def head(kind):
@@ -154,8 +155,70 @@ def test_two_models_of_one_label_share_a_row(tmp_path):
     assert (row["T"], row["U"], row["Average"]) == ("90.0 ± 1.0", "40.0 ± 1.0", "65.0")
 
 
+def number_file(folder, model, number, seed=0, variant="a"):
+    """A file of one number as `metrics.compute` tells it."""
+    point = {"model": model, "variant": variant, "sparsity": "0.5", "seed": seed}
+    row = {"task": "t", "metric": "perplexity", "subset": "", "standard_error": None, "n": 1}
+    path = folder / f"{model}-{variant}-{seed}.json"
+    artifacts.write_json(path, {**point, "metrics": [{**row, **number}]}, head("metrics"))
+    return path
+
+
+INFINITE = {"value": "inf", "note": "the loss of 1 of 2 windows is no number"}
+NOTHING = {"value": None, "note": "why not"}
+
+
+@pytest.mark.parametrize(
+    ("numbers", "value", "cell"),
+    [
+        ([{"value": 12.0}, {"value": 14.0}], 13.0, "13.00 \u00b1 1.00"),
+        ([{"value": 12.0}, INFINITE], math.inf, "inf"),
+        ([INFINITE, INFINITE], math.inf, "inf"),
+        ([{"value": 12.0}, NOTHING], math.nan, "\u2013"),
+        ([NOTHING], math.nan, "\u2013"),
+        ([INFINITE, NOTHING], math.nan, "\u2013"),
+    ],
+)
+def test_a_mean_with_what_is_no_number_is_none(numbers, value, cell, tmp_path):
+    """The error of 12 and 14 is sqrt(2 / 2)."""
+    files = [number_file(tmp_path, "m", number, seed) for seed, number in enumerate(numbers)]
+    summary = collect.over_seeds(collect.metrics(files))
+    assert summary["value"].tolist() == pytest.approx([value], nan_ok=True)
+    settings = {**SETTINGS, "average": {"t": ["perplexity"]}}
+    long = tables.tidy(summary, costs(tmp_path), [], settings)
+    row = tables.side_by_side(long).iloc[0]
+    assert row["T perplexity"] == cell
+    assert row["Average"] == cell.partition(" ")[0].replace("13.00", "13.0")
+    for text in (tables.markdown(long, "Title"), tables.latex(long, "Title")):
+        assert all(number.get("note", "") in text for number in numbers)
+    again = pd.read_csv(io.StringIO(long.to_csv(index=False)))
+    assert again["value"].iloc[0] == pytest.approx(value, nan_ok=True)
+
+
+@pytest.mark.parametrize(
+    ("number", "cell"), [(INFINITE, "inf (68.50)"), (NOTHING, "\u2013 (68.50)")]
+)
+def test_what_is_no_number_has_no_difference_from_the_published_one(number, cell, tmp_path):
+    summary = collect.over_seeds(collect.metrics([number_file(tmp_path, "m", number)]))
+    settings = {
+        **SETTINGS,
+        "published_rows": {"a": "ours"},
+        "published_columns": {"t/perplexity": "acc"},
+    }
+    long = tables.tidy(summary, costs(tmp_path), published_cells(tmp_path), settings)
+    assert tables.side_by_side(long).set_index("Method").loc["A", "T perplexity"] == cell
+
+
+def test_a_remark_names_the_rows_that_it_is_of(tmp_path):
+    files = [number_file(tmp_path, "m", {"value": 9.0}, variant="a")]
+    files += [number_file(tmp_path, "m", NOTHING, variant="b")]
+    summary = collect.over_seeds(collect.metrics(files))
+    text = tables.note(tables.tidy(summary, costs(tmp_path), [], SETTINGS))
+    assert text.endswith("\u2013: not defined. T perplexity of M B 0.5: why not.")
+
+
 def test_labels_with_characters_that_tables_use_stay_text():
     table = pd.DataFrame({"Method": [r"a|b {c} \d ~ ^"]})
     assert r"a\|b" in tables.pipe_table(table)
-    escaped = r"a|b \{c\} \textbackslash{}d \~{} \^{}"
-    assert tables._escape(table["Method"][0]) == escaped
+    escaped = r"a\textbar{}b \{c\} \textbackslash{}d \~{} \^{}"
+    assert markup.latex(table["Method"][0]) == escaped

@@ -86,7 +86,71 @@ def test_retrieval_among_all_candidates_by_sorting(monkeypatch, shortlist):
 def test_a_tie_counts_against_the_model(monkeypatch):
     _, found = run(monkeypatch, Matcher(torch.zeros(2, 2)), corpus(2, 1), kind="corpus-retrieval")
     assert found["tr1"] == found["ir1"] == 0
-    assert found["tr5"] == 1
+    assert found["tr5"] is None  # of two candidates
+
+
+@pytest.mark.parametrize("shortlist", [0, 4])
+def test_scores_that_are_no_numbers_rank_last(monkeypatch, shortlist, caplog):
+    """All but one: its row is of numbers, so its caption is first but for the columns' nan."""
+    broken = torch.full((6, 6), math.nan)
+    task = {"kind": "corpus-retrieval", **({"shortlist": shortlist} if shortlist else {})}
+    frame, found = run(monkeypatch, Matcher(broken, broken), corpus(6, 1), **task)
+    assert found["tr1"] == found["tr5"] == found["ir1"] == found["ir5"] == 0
+    assert [values[0] for values in frame["values"]] == [6.0] * 12
+    assert "12 of 12 queries have scores that are no numbers" in caplog.text
+
+
+def test_a_candidate_whose_score_is_no_number_counts_as_better(monkeypatch):
+    similarity = torch.eye(3)
+    similarity[0, 1] = math.nan
+    frame, _ = run(monkeypatch, Matcher(similarity), corpus(3, 1), kind="corpus-retrieval")
+    # Of picture 0 the second caption is better, of caption 1 the first picture.
+    assert [values[0] for values in frame["values"]] == [2, 1, 1, 1, 2, 1]
+
+
+class Classifier:
+    """Gives the same logits to every picture."""
+
+    def __init__(self, logits):
+        self.logits = torch.tensor(logits)
+
+    def text_features(self, texts):
+        """One row a text."""
+        return torch.zeros(len(texts), 1)
+
+    def image_features(self, images):
+        """One row a picture."""
+        return torch.zeros(len(images), 1)
+
+    def compare(self, images, texts):
+        """Looks the logits up."""
+        return self.logits.expand(len(images), -1)
+
+
+@pytest.mark.parametrize(
+    ("logits", "said"),
+    [
+        ([math.nan] * 2, ""),
+        ([math.nan, 1.0], ""),
+        ([1.0, math.nan], ""),
+        ([math.inf] * 2, ""),
+        ([-math.inf] * 2, ""),
+        ([-math.inf, 1.0], "b"),
+        ([2.0, 1.0], "a"),
+    ],
+)
+def test_logits_that_are_no_numbers_choose_no_class(monkeypatch, logits, said):
+    examples = [{"id": "1", "image": None, "classes": ["a", "b"], "label": "a"}]
+    task = {"kind": "classification", "prompt": "{label}"}
+    frame, found = run(monkeypatch, Classifier(logits), examples, **task)
+    assert frame["text"].tolist() == [said]
+    assert found["accuracy"] == (said == "a")
+
+
+def test_a_caption_without_words_is_refused_before_anything_is_generated(monkeypatch):
+    examples = [{"id": "1", "image": None, "captions": ["..."]}]
+    with pytest.raises(DataError, match="the picture 1 has the caption"):
+        run(monkeypatch, None, examples, kind="captioning", prompt="")
 
 
 @pytest.fixture(scope="module")
@@ -265,6 +329,31 @@ def test_perplexity_is_a_plain_sum_over_tokens(monkeypatch):
             count += 1
     assert count == 24
     assert found["perplexity"] == pytest.approx(math.exp(total / count), rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("settings", "problem"),
+    [({"window": 1}, "windows of 1 token"), ({"window": 30}, "1 windows of text asked for, 0")],
+)
+def test_windows_in_which_nothing_is_predicted_are_refused(monkeypatch, settings, problem):
+    model = tiny.llama_model()
+    model.processor = Spelling()
+    text = {"id": "text", "text": "1 2 3"}
+    with pytest.raises(DataError, match=problem):
+        run(monkeypatch, model, [text], kind="perplexity", **settings)
+
+
+@pytest.mark.parametrize("build", [tiny.llama_model, t5_model])
+def test_a_destroyed_model_is_right_nowhere(build, harness_task, monkeypatch):
+    _, task = harness_task
+    model = build()
+    model.processor = tokenizer()
+    with torch.no_grad():
+        for weight in model.module.parameters():
+            weight.fill_(math.nan)
+    whole, _ = metrics.compute(task, tasks.predict(model, task))
+    assert whole["value"] == 0
+    assert "2 of 2 have values that are no numbers" in whole["note"]
 
 
 def test_a_task_that_lm_eval_does_not_know_is_told():

@@ -40,5 +40,6 @@ head = artifacts.header(
     fingerprint=manifest["fingerprint"],
 )
 facts = {key: wildcards[key] for key in ("model", "variant", "sparsity")}
-facts |= {"seed": seed, **cost.as_dict(), "margins": choice.to_dict("records")}
+rows = choice.assign(loss=choice["loss"].map(artifacts.json_number)).to_dict("records")
+facts |= {"seed": seed, **cost.as_dict(), "margins": rows}
 artifacts.write_json(snakemake.output.margins, facts, head)

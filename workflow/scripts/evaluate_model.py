@@ -1,12 +1,12 @@
 """Evaluates a dense or pruned model on the tasks of a suite.
 
-Output: the predictions of all tasks (parquet), the metrics computed from them, and what the
-evaluation cost (JSON).
+Output: the predictions of all tasks (parquet), the metrics computed from them with how texts were
+generated, and what the evaluation cost (JSON).
 """
 
 from ecoflap import artifacts, pruning, runtime
 from ecoflap.evaluation.pictures import check_tasks
-from ecoflap.evaluation.suite import evaluate
+from ecoflap.evaluation.suite import decoding, evaluate
 
 log = runtime.start_job(snakemake.log[0], snakemake.threads, snakemake.params.python)
 files, point, config = snakemake.input, snakemake.params.point, snakemake.params.config
@@ -32,6 +32,7 @@ with model.cost() as cost:
 
 artifacts.write_table(snakemake.output.predictions, predictions, head)
 facts = {key: point[key] for key in ("model", "variant", "sparsity", "seed")}
+facts["decoding"] = decoding(model, config["tasks"])
 artifacts.write_json(
     snakemake.output.metrics, {**facts, "metrics": numbers}, {**head, "kind": "metrics"}
 )

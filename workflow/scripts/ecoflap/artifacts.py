@@ -8,6 +8,7 @@ target, flushed to the disk, then renamed. Nothing here reads or writes pickle.
 
 import hashlib
 import json
+import math
 import mmap
 import os
 from collections.abc import Iterable, Mapping
@@ -190,6 +191,16 @@ def write_text(path: Path | str, text: str) -> None:
     """Writes a text file without a header atomically."""
     with _Atomic(path, sealed=False) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def json_number(value: float) -> float | str | None:
+    """Returns a number as JSON can hold it: None if it is no number, "inf" or "-inf" as text.
+
+    ``float`` reads the texts back.
+    """
+    if math.isnan(value):
+        return None
+    return value if math.isfinite(value) else str(value)
 
 
 def write_json(path: Path | str, content: Mapping, head: Mapping) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ecoflap import compact
+from ecoflap.markup import code, markdown
 from ecoflap.registry import METRIC_LABELS
 
 if TYPE_CHECKING:
@@ -57,9 +58,10 @@ class Result:
         kind: Kind of task, as in the registry.
         dataset: Name of the data set, its split and what is read of it.
         metric: As in ``metrics.json``.
-        value: In percent, except perplexity.
+        value: In percent, except perplexity; NaN if it is not defined.
         error: Standard error; NaN if unknown.
         dense: The dense model's value and error; None if it was not measured.
+        note: What is to know of the number.
     """
 
     task: str
@@ -69,11 +71,12 @@ class Result:
     value: float
     error: float
     dense: tuple[float, float] | None
+    note: str = ""
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What a card says.
+    """What a card says, as plain text.
 
     Attributes:
         name: Heading.
@@ -165,15 +168,16 @@ def text(facts: Facts, model: "Model") -> str:
     zeros = _zeros(model)
     dtype = next(model.module.parameters()).dtype
     parts = [
-        f"# {facts.name}",
+        f"# {markdown(facts.name)}",
         _intro(facts),
         "## Sparsity",
         _sparsity(zeros, model),
         "Zeros in the prunable matrices of each tower, and in all weights of the model.",
     ]
     if facts.method or facts.calibration:
-        rows = [f"- {name}: {value}" for name, value in facts.method.items()]
-        rows += [f"- calibration: {facts.calibration}"] if facts.calibration else []
+        told = [*facts.method.items()]
+        told += [("calibration", facts.calibration)] if facts.calibration else []
+        rows = [f"- {markdown(name)}: {markdown(value)}" for name, value in told]
         parts += ["## Method", "\n".join(rows)]
     if facts.results:
         parts += ["## Results", _results(facts.results)]
@@ -187,13 +191,13 @@ def text(facts: Facts, model: "Model") -> str:
 
 
 def _intro(facts: Facts) -> str:
-    revision = f" (revision `{facts.revision}`)" if facts.revision else ""
-    base = f"`{facts.base}`{revision}" if facts.base else "A model built in Python"
+    revision = f" (revision {code(facts.revision)})" if facts.revision else ""
+    base = f"{code(facts.base)}{revision}" if facts.base else "A model built in Python"
     done = "pruned and fine-tuned" if "fine-tuning" in facts.method else "pruned"
     return (
         f"{base}, {done} with ecoflap, a pipeline around *ECoFLaP: Efficient Coarse-to-Fine "
         "Layer-Wise Pruning for Vision-Language Models* (Sung, Yoon, Bansal, ICLR 2024). "
-        f"Licence of the dense model: {facts.licence or 'not stated'}."
+        f"Licence of the dense model: {markdown(facts.licence or 'not stated')}."
     )
 
 
@@ -220,7 +224,7 @@ def _sparsity(zeros: list[tuple[str, int, int]], model: "Model") -> str:
         for name, part in [*parts, ("all prunable", zeros)]
     ]
     rows.append(("whole model", rows[-1][1], sum(p.numel() for p in model.module.parameters())))
-    lines = [f"| {name} | {n:,} | {size:,} | {n / size:.1%} |" for name, n, size in rows]
+    lines = [f"| {markdown(name)} | {n:,} | {size:,} | {n / size:.1%} |" for name, n, size in rows]
     return "\n".join(["| Part | Zeros | Weights | Sparsity |", "| --- | --- | --- | --- |", *lines])
 
 
@@ -229,12 +233,16 @@ def _results(results: Sequence[Result]) -> str:
     for result in results:
         dense = _number(*result.dense) if result.dense else ""
         measured = _number(result.value, result.error)
-        lines.append(f"| {result.task} | {METRIC_LABELS[result.metric]} | {dense} | {measured} |")
+        measured += f" ({markdown(result.note)})" if result.note else ""
+        metric = METRIC_LABELS[result.metric]
+        lines.append(f"| {markdown(result.task)} | {metric} | {dense} | {measured} |")
     note = "± standard error over the test items. Percent (CIDEr x 100), except perplexity."
     return "\n".join([*lines, "", note])
 
 
 def _number(value: float, error: float) -> str:
+    if math.isnan(value):
+        return "not defined"
     return f"{value:.1f}" + ("" if math.isnan(error) else f" ± {error:.1f}")
 
 
@@ -262,7 +270,7 @@ def _metadata(facts: Facts, model: "Model") -> "ModelCardData":
 
     licence = (facts.licence or "").lower()
     known = licence in LICENCES
-    other = {"license_name": re.sub(r"[^a-z0-9.]+", "-", licence).strip("-")}
+    other = {"license_name": re.sub(r"[^\w.]+", "-", licence).strip("-")}
     named = {} if not licence else {"license": licence} if known else {"license": "other", **other}
     on_hub = facts.base and HUB_ID.fullmatch(facts.base) and not Path(facts.base).exists()
     library = type(model.module).__module__.partition(".")[0]
@@ -279,6 +287,7 @@ def _metadata(facts: Facts, model: "Model") -> "ModelCardData":
             metric_value=round(result.value, 3),
         )
         for result in facts.results
+        if math.isfinite(result.value)  # the hub's index holds no other
     ]
     return ModelCardData(
         **named,

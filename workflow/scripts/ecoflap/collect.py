@@ -14,17 +14,18 @@ POINT = ["model", "variant", "sparsity"]
 def metrics(files: Iterable[str]) -> pd.DataFrame:
     """Reads metrics files: one row per model, variant, sparsity, seed, task, metric and subset.
 
-    Fractions and CIDEr become percent, as papers print them.
+    Fractions and CIDEr become percent, as papers print them. What is not defined is NaN; the
+    column note says why, or what else to know of a number.
     """
     rows = []
     for file in files:
         content = artifacts.read_json(file, "metrics")
         point = {key: content[key] for key in [*POINT, "seed"]}
-        rows += [{**point, **row} for row in content["metrics"]]
+        rows += [{**point, "note": "", **row} for row in content["metrics"]]
     frame = pd.DataFrame(rows)
     percent = frame["metric"].isin(PERCENT)
     columns = ["value", "standard_error"]
-    frame[columns] = frame[columns].astype(float)
+    frame[columns] = frame[columns].astype(float)  # of the text "inf" too
     frame.loc[percent, columns] *= 100
     return frame
 
@@ -37,21 +38,25 @@ def over_seeds(frame: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         Per model, variant, sparsity, task and metric (whole task): value (mean), standard_error,
-        seeds, error_over. With several seeds the standard error is that of their mean; with one
-        it is the item-level error of that seed's number, and ``error_over`` says ``items``.
+        seeds, error_over, note. With several seeds the standard error is that of their mean; with
+        one it is the item-level error of that seed's number, and ``error_over`` says ``items``. A
+        mean with a seed whose number is not defined is not defined either.
     """
     whole = frame[frame["subset"] == ""]
     rows = []
     for key, part in whole.groupby([*POINT, "task", "metric"], sort=False):
         seeds = part["seed"].nunique()
-        error = (
-            part["value"].std(ddof=1) / math.sqrt(seeds)
-            if seeds > 1
-            else part["standard_error"].iloc[0]
-        )
+        value = part["value"].mean(skipna=False)
+        if seeds == 1:
+            error = part["standard_error"].iloc[0]
+        elif math.isfinite(value):
+            error = part["value"].std(ddof=1) / math.sqrt(seeds)
+        else:
+            error = math.nan
         over = "seeds" if seeds > 1 else "items"
-        rows.append((*key, part["value"].mean(), error, seeds, over))
-    columns = [*POINT, "task", "metric", "value", "standard_error", "seeds", "error_over"]
+        note = "; ".join(note for note in dict.fromkeys(part["note"]) if note)
+        rows.append((*key, value, error, seeds, over, note))
+    columns = [*POINT, "task", "metric", "value", "standard_error", "seeds", "error_over", "note"]
     return pd.DataFrame(rows, columns=columns)
 
 

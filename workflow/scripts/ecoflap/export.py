@@ -78,7 +78,7 @@ def facts(
 def _calibration(settings: Mapping, seed: int, manifest: str | Path) -> str:
     drawn = artifacts.read_json(manifest, "calibration")
     described = card.samples(settings["calibration"])
-    return f"{described}, drawn with seed {seed} (fingerprint `{drawn['fingerprint']}`)"
+    return f"{described}, drawn with seed {seed} (fingerprint {drawn['fingerprint']})"
 
 
 def results(files: Iterable[str], dense: Iterable[str], tasks: Mapping) -> list[Result]:
@@ -107,6 +107,7 @@ def results(files: Iterable[str], dense: Iterable[str], tasks: Mapping) -> list[
                 value=row.value,
                 error=row.standard_error,
                 dense=beside.get((row.task, row.metric)),
+                note=row.note,
             )
         )
     return found

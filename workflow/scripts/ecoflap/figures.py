@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from ecoflap import artifacts, collect
+from ecoflap.markup import plot as shown
 from ecoflap.registry import METRIC_LABELS, PERCENT
 from ecoflap.targets import DENSE
 
@@ -128,39 +129,58 @@ def _legend(figure: Figure, axis, *further: Line2D) -> None:
 
 
 def _tradeoff(frame: pd.DataFrame, settings: Mapping, style: Mapping) -> Figure:
-    """Metric against sparsity, a panel per number."""
+    """Metric against sparsity, a panel per number; its title names what has no finite number."""
     labels = settings["labels"]
     others = frame[frame["source"] == "published"]
     panels = list(frame[frame["source"] == "measured"].groupby(["task", "metric"], sort=False))
     figure, axes = _panels(len(panels), style, columns=min(2, len(panels)))
     for axis, ((task, metric), part) in zip(axes, panels, strict=True):
-        dense = part[part["variant"] == DENSE]["value"].iloc[0]
-        axis.axhline(dense, color=style["dense_colour"], linestyle="--", linewidth=1, label="Dense")
+        missing = _flat(axis, part[part["variant"] == DENSE], style["dense_colour"], "Dense")
         for variant, look in zip(settings["variants"], _looks(style), strict=False):
             line = part[part["variant"] == variant].assign(
                 x=lambda rows: rows["sparsity"].astype(float)
             )
-            _errorbar(axis, line.sort_values("x"), look, labels["variants"][variant])
+            missing += _errorbar(axis, line.sort_values("x"), look, labels["variants"][variant])
             here = (others["task"] == task) & (others["metric"] == metric)
             theirs = others[here & (others["variant"] == variant)]
             axis.plot(theirs["sparsity"].astype(float), theirs["value"], **_hollow(look))
-        axis.set(title=labels["tasks"][task], xlabel="Sparsity", **_y_axis(metric))
+        axis.set(title=_title(labels["tasks"][task], missing), xlabel="Sparsity", **_y_axis(metric))
     key = Line2D([], [], **_hollow({"color": "black", "marker": "o"}), label="published (hollow)")
     _legend(figure, axes[0], *([key] if len(others) else []))
     return figure
 
 
-def _errorbar(axis, line: pd.DataFrame, look: Mapping, label: str) -> None:
+def _errorbar(axis, line: pd.DataFrame, look: Mapping, label: str) -> list[str]:
+    """Draws the numbers that are finite; returns the names of the others."""
+    finite = np.isfinite(line["value"].astype(float))
+    drawn = line[finite]
     axis.errorbar(
-        line["x"],
-        line["value"],
-        yerr=line["standard_error"],
+        drawn["x"],
+        drawn["value"],
+        yerr=drawn["standard_error"],
         **look,
         markersize=4,
         linewidth=1.2,
         capsize=2,
-        label=label,
+        label=shown(label),
     )
+    return [f"{label} at {x:g}" for x in line.loc[~finite, "x"]]
+
+
+def _flat(axis, row: pd.DataFrame, colour: str, label: str) -> list[str]:
+    """Draws one number as a line across a panel; returns its name if it is not finite."""
+    value = float(row["value"].iloc[0])
+    look = {"color": colour, "linestyle": "--", "linewidth": 1, "label": shown(label)}
+    if np.isfinite(value):
+        axis.axhline(value, **look)
+        return []
+    axis.plot([], [], **look)  # the legend is that of the first panel
+    return [label]
+
+
+def _title(label: str, missing: Sequence[str]) -> str:
+    """Returns the title of a panel, with what has no finite number in it."""
+    return shown(label) + "".join(f"\nno finite number: {shown(name)}" for name in missing)
 
 
 def _hollow(look: Mapping) -> dict:
@@ -187,19 +207,14 @@ def _ablation(frame: pd.DataFrame, settings: Mapping, style: Mapping) -> Figure:
         line = part[part["variant"].isin(list(places))]
         line = line.assign(x=line["x"].map(names.index) if names else line["x"].astype(float))
         look = next(looks) | ({"linestyle": "none"} if names else {})
-        _errorbar(axis, line.sort_values("x"), look, "varied")
+        missing = _errorbar(axis, line.sort_values("x"), look, "varied")
         for variant, look in zip(flat, looks, strict=False):
-            value = part[part["variant"] == variant]["value"].iloc[0]
-            axis.axhline(
-                value,
-                color=look["color"],
-                linestyle="--",
-                linewidth=1,
-                label=labels["variants"][variant],
-            )
-        axis.set(title=labels["tasks"][task], xlabel=settings["x_label"], **_y_axis(metric))
+            row = part[part["variant"] == variant]
+            missing += _flat(axis, row, look["color"], labels["variants"][variant])
+        title = _title(labels["tasks"][task], missing)
+        axis.set(title=title, xlabel=shown(settings["x_label"]), **_y_axis(metric))
         if names:
-            axis.set_xticks(range(len(names)), names)
+            axis.set_xticks(range(len(names)), map(shown, names))
             axis.set_xlim(-0.5, len(names) - 0.5)
         else:
             axis.set_xscale(settings.get("x_scale", "linear"))
@@ -216,10 +231,17 @@ def _are_names(values: Iterable[object]) -> bool:
 
 
 def _loss_landscape(frame: pd.DataFrame, settings: Mapping, style: Mapping) -> Figure:
-    """Contours of the loss on a plane around the dense weights, levels in equal ratios."""
+    """Contours of the loss on a plane around the dense weights, levels in equal ratios.
+
+    A loss that is the same everywhere has none.
+    """
     grid = frame.pivot(index="y", columns="x", values="loss")
     lowest, highest = float(frame["loss"].min()), float(frame["loss"].max())
-    levels = np.geomspace(lowest, highest, LEVELS) if lowest > 0 else LEVELS
+    spaced = np.geomspace if lowest > 0 else np.linspace
+    ticks = np.unique(spaced(lowest, highest, 6))
+    levels = spaced(lowest, highest, LEVELS)
+    if lowest == highest:
+        levels = np.array([lowest - 1, lowest + 1])
     figure, axes = _panels(1, {**style, "height_inches": style["width_inches"]}, columns=1)
     axis = axes[0]
     filled = axis.contourf(grid.columns, grid.index, grid.to_numpy(), levels, cmap="viridis")
@@ -227,9 +249,8 @@ def _loss_landscape(frame: pd.DataFrame, settings: Mapping, style: Mapping) -> F
     dense = float(grid.loc[0.0, 0.0])
     axis.plot(0, 0, marker="+", color="red", linestyle="none", label=f"dense weights: {dense:.3g}")
     axis.set(xlabel="First direction", ylabel="Second direction", aspect="equal")
-    axis.set_title(next(iter(settings["labels"]["models"].values())))
+    axis.set_title(shown(next(iter(settings["labels"]["models"].values()))))
     bar = figure.colorbar(filled, ax=axis, label="Calibration loss", shrink=0.8)
-    ticks = np.geomspace(lowest, highest, 6) if lowest > 0 else np.linspace(lowest, highest, 6)
     bar.set_ticks(ticks, labels=[f"{tick:.3g}" for tick in ticks])
     _legend(figure, axis)
     return figure
@@ -247,7 +268,7 @@ def _training_curve(frame: pd.DataFrame, settings: Mapping, style: Mapping) -> F
                 axis.plot(line["step"], smooth, color=look["color"], linewidth=0.6, alpha=0.5)
                 stops = line[line["held_out_loss"].notna()]
                 first = seed == part["seed"].iloc[0]
-                label = settings["labels"]["variants"][variant] if first else None
+                label = shown(settings["labels"]["variants"][variant]) if first else None
                 axis.plot(
                     stops["step"],
                     stops["held_out_loss"],
@@ -285,9 +306,9 @@ def _sparsity_per_block(frame: pd.DataFrame, settings: Mapping, style: Mapping) 
                 **look,
                 markersize=4,
                 linewidth=1.2,
-                label=settings["labels"]["variants"][variant],
+                label=shown(settings["labels"]["variants"][variant]),
             )
-        axis.set(title=f"{tower.capitalize()} tower", xlabel="Block")
+        axis.set(title=f"{shown(tower).capitalize()} tower", xlabel="Block")
         axis.set_xticks(range(len(blocks)), _short_names(blocks))
     axes[0].set_ylabel("Sparsity")
     _legend(figure, axes[0])
@@ -303,22 +324,33 @@ def _short_names(blocks: list[str]) -> list[str]:
 def _score_scatter(frame: pd.DataFrame, settings: Mapping, style: Mapping) -> Figure:
     """One score against another, a point per matrix, on logarithmic axes."""
     x, y = settings["scores"]
-    wide = frame.pivot_table(index=["tower", "name"], columns="score_id", values="score")
+    wide = frame.pivot_table(index=["tower", "name"], columns="score_id", values="score")[[x, y]]
     figure, axes = _panels(1, style, columns=1)
     axis = axes[0]
     for (tower, part), look in zip(wide.groupby("tower"), _looks(style), strict=False):
         look = {key: look[key] for key in ("color", "marker")}
-        axis.scatter(part[x], part[y], s=10, **look, label=tower, alpha=0.7)
+        axis.scatter(part[x], part[y], s=10, **look, label=shown(tower), alpha=0.7)
     positive = wide[(wide[x] > 0) & (wide[y] > 0)]
-    limits = [positive[[x, y]].min().min() / 1.5, positive[[x, y]].max().max() * 1.5]
+    limits = (0.1, 10)
+    if len(positive):
+        limits = (positive[[x, y]].min().min() / 1.5, positive[[x, y]].max().max() * 1.5)
     axis.plot(
         limits, limits, color=style["dense_colour"], linestyle="--", linewidth=1, label="y = x"
     )
-    correlation = np.corrcoef(np.log(positive[x]), np.log(positive[y]))[0, 1]
     axis.set(xscale="log", yscale="log", xlim=limits, ylim=limits)
-    axis.set(xlabel=x, ylabel=y, title=f"{len(wide)} matrices, log correlation {correlation:.2f}")
+    axis.set(xlabel=x, ylabel=y, title=_correlation(wide, positive))
     _legend(figure, axis)
     return figure
+
+
+def _correlation(wide: pd.DataFrame, positive: pd.DataFrame) -> str:
+    """Returns the number of matrices, and how the logarithms of two scores correlate."""
+    gone = len(wide) - len(positive)
+    counted = f"{len(wide)} matrices" + (f" ({gone} not above 0, not drawn)" if gone else "")
+    if (positive.nunique() < 2).any():
+        return f"{counted}, no correlation: a score is constant"
+    correlation = np.corrcoef(np.log(positive).T.to_numpy())[0, 1]
+    return f"{counted}, log correlation {correlation:.2f}"
 
 
 KINDS = {

@@ -228,9 +228,7 @@ def _experiment_problems(place: str, config: Mapping, name: str) -> Iterator[str
         for score in experiment.get("scores", []):
             yield from _score_problems(place, config, model, score, model["calibration"])
         if experiment["kind"] == "loss-landscape":
-            yield from _sample_problems(
-                place, config, experiment, model["calibration"], on_loss=True
-            )
+            yield from _sample_problems(place, config, experiment, model, model["calibration"])
     for variant in experiment.get("variants", []):
         for sparsity in experiment["sparsities"]:
             yield from _sparsity_problems(
@@ -243,21 +241,19 @@ def _score_problems(
 ) -> Iterator[str]:
     if score in config["scores"]:
         entry = config["scores"][score]
-        on_loss = entry["estimator"] in LOSS_SCORES
-        yield from _sample_problems(
-            f"{place}: score '{score}'", config, entry, calibration, on_loss=on_loss
-        )
+        yield from _sample_problems(f"{place}: score '{score}'", config, entry, model, calibration)
 
 
 def _sample_problems(
-    place: str, config: Mapping, entry: Mapping, calibration: str, *, on_loss: bool
+    place: str, config: Mapping, entry: Mapping, model: Mapping, calibration: str
 ) -> Iterator[str]:
+    """Checks a score, or the landscape of a loss."""
     if calibration not in config["calibrations"]:
         return  # told elsewhere
     wanted, size = entry["samples"], entry["batch_size"]
     stored = config["calibrations"][calibration]["samples"]
-    paired = ("image-caption", "image-label")
-    contrastive = on_loss and config["calibrations"][calibration]["format"] in paired
+    on_loss = entry.get("estimator", LOSS_SCORES[0]) in LOSS_SCORES
+    contrastive = on_loss and FAMILIES[model["family"]].contrastive
     if contrastive and (size == 1 or wanted % size == 1):
         yield message(
             f"{place} has a batch of one sample ({wanted} in batches of {size})",

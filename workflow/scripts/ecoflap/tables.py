@@ -1,9 +1,11 @@
 """Tables: measured numbers and published ones, side by side and never mixed up."""
 
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Iterable, Iterator, Mapping
 
 import pandas as pd
 
+from ecoflap import markup
 from ecoflap.published import AVERAGE, COST_UNITS
 from ecoflap.registry import METRIC_LABELS
 from ecoflap.targets import DENSE
@@ -32,10 +34,7 @@ COST_NOTE = (
 )
 ROW = ["model", "method", "sparsity"]
 NOT_RUN = "not run"
-LATEX = str.maketrans(
-    {character: f"\\{character}" for character in "&%_#${}"}
-    | {"±": r"$\pm$", "−": "$-$", "\\": r"\textbackslash{}", "^": r"\^{}", "~": r"\~{}"}
-)
+UNDEFINED = "–"
 
 
 def tidy(
@@ -52,8 +51,9 @@ def tidy(
     Returns:
         Columns source (measured or published), model, method, sparsity, column, value,
         standard_error, seeds, error_over; in measured rows also published and difference, where
-        the experiment says which published number it is. A published method or column that is
-        one of ours has our name.
+        the experiment says which published number it is, and a note, where there is something to
+        know of a number: why there is none, above all. A published method or column that is one
+        of ours has our name.
     """
     parts = [] if summary is None else [_metrics(summary, settings)]
     frame = pd.concat([*parts, _costs(costs, settings)], ignore_index=True)
@@ -65,7 +65,7 @@ def tidy(
         frame = pd.concat([frame, others], ignore_index=True)
     frame["difference"] = frame["value"] - frame["published"]
     order = ["source", *ROW, "column", "value", "standard_error", "seeds", "error_over"]
-    return frame.reindex(columns=[*order, "published", "difference"])
+    return frame.reindex(columns=[*order, "published", "difference", "note"]).fillna({"note": ""})
 
 
 def _metrics(summary: pd.DataFrame, settings: Mapping) -> pd.DataFrame:
@@ -87,14 +87,19 @@ def _metrics(summary: pd.DataFrame, settings: Mapping) -> pd.DataFrame:
         values = part.set_index(["task", "metric"])["value"].to_dict()
         if (mean := _average(values, settings.get("average", {}))) is not None:
             column = _column(AVERAGE, settings["labels"])
-            averages.append(dict(zip(ROW, row, strict=True)) | {"column": column, "value": mean})
+            note = "a number that it is of is not defined" if pd.isna(mean) else ""
+            place = dict(zip(ROW, row, strict=True))
+            averages.append({**place, "column": column, "value": mean, "note": note})
     return pd.concat([frame, pd.DataFrame(averages)], ignore_index=True)
 
 
 def _average(
     values: Mapping[tuple[str, str], float], parts: Mapping[str, list[str]]
 ) -> float | None:
-    """Returns the mean over tasks of the mean over metrics; None if one is missing."""
+    """Returns the mean over tasks of the mean over metrics; None if one is missing.
+
+    NaN if one is not defined.
+    """
     wanted = [[(task, metric) for metric in metrics] for task, metrics in parts.items()]
     if not wanted or any(part not in values for task in wanted for part in task):
         return None
@@ -173,14 +178,15 @@ def side_by_side(frame: pd.DataFrame) -> pd.DataFrame:
     """Spreads the long form: a row per model, method and sparsity, cells as text.
 
     A cell holds the measured number and, in brackets, the published one and the difference; one
-    that was not run says so. Published rows count only where the experiment says which are ours.
+    that was not run says so, and one that is not defined is a dash. Published rows count only
+    where the experiment says which are ours.
     """
     published = frame[frame["source"] == "published"]
     together = pd.concat(
         [frame[frame["source"] == "measured"], published[published["model"].notna()]]
     )
     texts: dict[tuple, str] = {}
-    for row in together[together["value"].notna()].itertuples():
+    for row in together[together["value"].notna() | (together["note"] != "")].itertuples():
         place = ((row.model, row.method, row.sparsity), row.column)
         if row.source == "measured":
             texts[place] = _cell(row.value, row.standard_error, row.column)
@@ -226,14 +232,19 @@ def _number(value: float, digits: int) -> str:
 
 
 def _cell(value: float, error: float, column: str) -> str:
+    if pd.isna(value):
+        return UNDEFINED
     digits = _digits(value, column)
     return _number(value, digits) + (f" ± {_number(error, digits)}" if pd.notna(error) else "")
 
 
 def _compared(row) -> str:
+    published = _number(row.published, _digits(row.published, row.column))
+    if not math.isfinite(row.difference):
+        return f" ({published})"
     digits = max(_digits(row.value, row.column), _digits(row.published, row.column))
     difference = f"{round(row.difference, digits) + 0.0:+.{digits}f}".replace("-", "−")
-    return f" ({_number(row.published, _digits(row.published, row.column))}, {difference})"
+    return f" ({published}, {difference})"
 
 
 def note(frame: pd.DataFrame) -> str:
@@ -258,13 +269,24 @@ def note(frame: pd.DataFrame) -> str:
             " In brackets: the published number, and measured minus published. Not run: nothing "
             "was measured here; a number in brackets beside it is the published one."
         )
-    return text
+    return " ".join([text, *_remarks(measured)])
+
+
+def _remarks(measured: pd.DataFrame) -> Iterator[str]:
+    """Yields what is to know of single numbers, and of which."""
+    noted = measured[measured["note"] != ""]
+    if noted["value"].isna().any():
+        yield f"{UNDEFINED}: not defined."
+    for (column, note), part in noted.groupby(["column", "note"], sort=False):
+        named = ", ".join(f"{row.model} {row.method} {row.sparsity}" for row in part.itertuples())
+        everywhere = len(part) == (measured["column"] == column).sum()
+        yield f"{column}: {note}." if everywhere else f"{column} of {named}: {note}."
 
 
 def markdown(frame: pd.DataFrame, title: str) -> str:
     """Formats the long form as Markdown."""
-    parts = [f"### {title}", "", "Measured by this run:", "", pipe_table(side_by_side(frame))]
-    parts += ["", note(frame)]
+    parts = [f"### {markup.markdown(title)}", "", "Measured by this run:", ""]
+    parts += [pipe_table(side_by_side(frame)), "", markup.markdown(note(frame))]
     if _has_others(frame):
         parts += ["", "Published by the paper (other models, data and hardware; not measured):", ""]
         parts += [pipe_table(published_alone(frame))]
@@ -276,10 +298,11 @@ def _has_others(frame: pd.DataFrame) -> bool:
 
 
 def pipe_table(table: pd.DataFrame) -> str:
-    """Formats a table as Markdown."""
-    rows = [list(table.columns), ["---"] * len(table.columns), *table.to_numpy().tolist()]
-    cells = ([str(cell).replace("|", r"\|") for cell in row] for row in rows)
-    return "\n".join("| " + " | ".join(row) + " |" for row in cells)
+    """Formats a table as Markdown, in which headings and cells stay the text that they are."""
+    rows = [list(table.columns), *table.to_numpy().tolist()]
+    heading, *cells = ([markup.markdown(cell) for cell in row] for row in rows)
+    rows = [heading, ["---"] * len(heading), *cells]
+    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
 
 
 def latex(frame: pd.DataFrame, title: str) -> str:
@@ -287,18 +310,16 @@ def latex(frame: pd.DataFrame, title: str) -> str:
     parts = [_booktabs(side_by_side(frame), f"{title}, measured. {note(frame)}")]
     if _has_others(frame):
         parts.append(_booktabs(published_alone(frame), f"{title}, published. Not measured."))
-    return "\n".join(parts)
+    text = "\n".join(parts)
+    hint = "% Compile with XeLaTeX or LuaLaTeX and a font that has all characters.\n"
+    return hint * markup.needs_unicode(text) + text
 
 
 def _booktabs(table: pd.DataFrame, caption: str) -> str:
     texts = sum(name in ("Model", "Method") for name in table.columns)
-    table = table.map(_escape).rename(columns=_escape)
+    table = table.map(markup.latex).rename(columns=markup.latex)
     return table.to_latex(
         index=False,
         column_format="l" * texts + "r" * (len(table.columns) - texts),
-        caption=_escape(caption),
+        caption=markup.latex(caption),
     )
-
-
-def _escape(text: object) -> str:
-    return str(text).translate(LATEX)

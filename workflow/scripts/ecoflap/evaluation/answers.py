@@ -1,12 +1,14 @@
-"""The official rules of VQA: how answers are normalised and how annotators are counted.
+"""When an answer is right. The rules of VQA: how answers are normalised, annotators counted.
 
 Antol et al. 2015, section 3, and https://visualqa.org/evaluation.html; with the habits of the
 official evaluation that the page does not tell: punctuation beside a blank vanishes, elsewhere it
 becomes a blank, and in an answer with a number like 1,000 all of it vanishes.
 """
 
+import math
 import re
-from collections.abc import Sequence
+import unicodedata
+from collections.abc import Callable, Iterable, Sequence
 
 from ecoflap.errors import DataError, message
 
@@ -39,28 +41,46 @@ CORRECTED = {wrong: right for right in CONTRACTIONS.split() for wrong in _misspe
 CORRECTED["somebody'd"] = "somebodyd"  # so it stands in the official list
 
 
+def cleaned(text: str) -> str:
+    """Returns a text on one line, without blanks at its ends, in one Unicode form (NFC)."""
+    return unicodedata.normalize("NFC", text).replace("\n", " ").replace("\t", " ").strip()
+
+
 def normalised(answer: str) -> str:
     """Returns an answer as the official evaluation compares it.
 
     Lower case; no articles; number words up to ten as digits; apostrophes put into contractions;
-    no periods but decimal points; no punctuation but apostrophes and colons.
+    no periods but decimal points; no punctuation but apostrophes and colons. An answer of which
+    this leaves nothing ("a", "?") stays as it is, in lower case: it equals itself alone.
     """
-    answer = " ".join(answer.split())
+    answer = " ".join(cleaned(answer).split())
     found = answer
     glued = THOUSANDS.search(answer) is not None
     for mark in PUNCTUATION:
         beside_blank = f"{mark} " in answer or f" {mark}" in answer
         found = found.replace(mark, "" if beside_blank or glued else " ")
     words = [DIGITS.get(word, word) for word in PERIOD.sub("", found).lower().split()]
-    return " ".join(CORRECTED.get(word, word) for word in words if word not in ARTICLES)
+    kept = " ".join(CORRECTED.get(word, word) for word in words if word not in ARTICLES)
+    return kept or answer.lower()
+
+
+def is_right(prediction: str, answers: Iterable[str], form: Callable[[str], str] = cleaned) -> bool:
+    """Tells whether a prediction is one of the answers; one that says nothing never is.
+
+    Args:
+        prediction: What the model said.
+        answers: What would be right.
+        form: What both are compared as; letter for letter by default.
+    """
+    return bool(prediction.strip()) and form(prediction) in map(form, answers)
 
 
 def vqa_accuracy(prediction: str, answers: Sequence[str]) -> float:
     """Returns the official accuracy of one answer.
 
     The mean over all subsets that leave one annotator out of ``min(1, matches / 3)``. Prediction
-    and answers are always normalised; the official code leaves both as they are where all
-    annotators wrote the same.
+    and answers are normalised, but where all annotators wrote the same they are compared letter
+    for letter, as in the official code. A prediction that says nothing is never right.
 
     Args:
         prediction: What the model said.
@@ -80,7 +100,17 @@ def vqa_accuracy(prediction: str, answers: Sequence[str]) -> float:
                 "Set scoring: exact for data with one answer.",
             )
         )
-    said = normalised(prediction)
-    matches = [normalised(answer) == said for answer in answers]
+    form = normalised if len({cleaned(answer) for answer in answers}) > 1 else cleaned
+    matches = [is_right(prediction, [answer], form) for answer in answers]
     others = [sum(matches) - match for match in matches]
     return sum(min(1.0, count / 3) for count in others) / len(others)
+
+
+def highest(values: Sequence[float]) -> int | None:
+    """Returns the place of the highest of some numbers, the first of several.
+
+    None if one of them is no number or the highest is infinite: such a model chose nothing.
+    """
+    best = max(range(len(values)), key=values.__getitem__)
+    chosen = math.isfinite(values[best]) and not any(map(math.isnan, values))
+    return best if chosen else None

@@ -1,21 +1,61 @@
 """CIDEr and SPICE by pycocoevalcap, on plain words or on tokens of the Penn Treebank."""
 
-import re
 import shutil
-from collections.abc import Sequence
+import unicodedata
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from ecoflap.errors import DataError, message
+from ecoflap.evaluation.answers import cleaned
 
 Texts = dict[int, list[str]]
+# How the Unicode names of letters begin in scripts that set no blanks between words.
+UNSPACED = ("CJK ", "IDEOGRAPHIC ", "HIRAGANA ", "KATAKANA", "HALFWIDTH KATAKANA", "THAI ", "LAO ")
+UNSPACED += ("KHMER ", "MYANMAR ")
 CORENLP = ("stanford-corenlp-3.6.0.jar", "stanford-corenlp-3.6.0-models.jar")
 
 
 def words(text: str) -> str:
-    """Lower-cases a text and keeps letters and digits, as words separated by one blank."""
-    return " ".join(re.findall(r"[a-z0-9]+", text.lower()))
+    """Lower-cases a text and keeps its words, separated by one blank.
+
+    Words are letters, digits and marks of any script, in one Unicode form (NFC). In scripts that
+    write words without blanks between them (Chinese, Japanese, Thai, Lao, Khmer, Burmese) each
+    letter with its marks is a word of its own.
+    """
+    found: list[str] = []
+    inside = joins = False  # whether the last character is of a word, and may have letters after it
+    for character in unicodedata.normalize("NFC", text.lower()):
+        kind = unicodedata.category(character)[0]
+        alone = kind == "L" and unicodedata.name(character, "").startswith(UNSPACED)
+        if inside and (kind == "M" or (kind in "LN" and joins and not alone)):
+            found[-1] += character
+        elif inside := kind in "LN":
+            found.append(character)
+            joins = not alone
+    return " ".join(found)
+
+
+def need_words(references: Iterable[tuple[str, Iterable[str]]]) -> None:
+    """Refuses reference captions in which there is no word.
+
+    Args:
+        references: Id and captions of each picture.
+
+    Raises:
+        DataError: naming the first such picture.
+    """
+    for name, texts in references:
+        for text in texts:
+            if not words(text):
+                raise DataError(
+                    message(
+                        f"the picture {name} has the caption {text!r}, in which there is no word",
+                        "captions with letters or digits",
+                        "Correct the captions of the data set, or leave this one out.",
+                    )
+                )
 
 
 def tokenised(texts: Texts, tokenizer: str) -> Texts:
@@ -33,9 +73,20 @@ def tokenised(texts: Texts, tokenizer: str) -> Texts:
     need_java("the tokenizer ptb")
     from pycocoevalcap.tokenizer.ptbtokenizer import PTBTokenizer
 
-    # It cuts its input into lines: an empty text would move all that follow.
-    captions = {key: [{"caption": text or "."} for text in found] for key, found in texts.items()}
+    # It cuts its input into lines: an empty text, or one of two lines, would move all that follow.
+    captions = {
+        key: [{"caption": " ".join(cleaned(text).split()) or "."} for text in found]
+        for key, found in texts.items()
+    }
     return PTBTokenizer().tokenize(captions)
+
+
+def tells_apart(references: Texts) -> bool:
+    """Tells whether CIDEr is defined: what all pictures have in their captions counts nothing."""
+    from pycocoevalcap.cider.cider_scorer import precook
+
+    grams = {frozenset().union(*map(precook, found)) for found in references.values()}
+    return len(grams) > 1
 
 
 def cider(references: Texts, candidates: Texts) -> np.ndarray:
@@ -47,7 +98,7 @@ def cider(references: Texts, candidates: Texts) -> np.ndarray:
 
 
 def spice(references: Texts, candidates: Texts) -> np.ndarray:
-    """Returns SPICE (Anderson et al. 2016) of each picture.
+    """Returns SPICE (Anderson et al. 2016) of each picture; 0 where nothing was said.
 
     Raises:
         DataError: where there is no Java, or Stanford's CoreNLP is not beside pycocoevalcap.
@@ -64,8 +115,12 @@ def spice(references: Texts, candidates: Texts) -> np.ndarray:
         )
     from pycocoevalcap.spice.spice import Spice
 
-    _, found = Spice().compute_score(references, candidates)
-    return np.array([scores["All"]["f"] for scores in found], dtype=np.float64)
+    said = {key: found for key, found in candidates.items() if any(map(str.strip, found))}
+    if not said:
+        return np.zeros(len(candidates))
+    _, found = Spice().compute_score({key: references[key] for key in said}, said)
+    values = {key: scores["All"]["f"] for key, scores in zip(said, found, strict=True)}
+    return np.array([values.get(key, 0.0) for key in candidates], dtype=np.float64)
 
 
 METRICS = {"cider": cider, "spice": spice}

@@ -1,7 +1,8 @@
 """Numbers from stored predictions, with standard errors. Needs no model and no torch.
 
 A metric takes the predictions of one task (see `ecoflap.evaluation.tasks`) and returns the value,
-its standard error over the items, and the number of items.
+its standard error over the items, and the number of items. A value that is not defined, as the
+CIDEr of one picture, is NaN, and its note says why; one that is infinite is a result.
 """
 
 import functools
@@ -12,32 +13,54 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from ecoflap.artifacts import json_number
 from ecoflap.evaluation import captions
-from ecoflap.evaluation.answers import normalised, vqa_accuracy
+from ecoflap.evaluation.answers import is_right, normalised, vqa_accuracy
 
 
 class Value(NamedTuple):
-    """A number, its standard error, and the number of items behind it."""
+    """A number, its standard error, the number of items behind it, and what to know of it."""
 
     value: float
     standard_error: float
     n: int
+    note: str = ""
 
 
-def _mean(items: np.ndarray) -> Value:
+def _mean(items: np.ndarray, note: str = "") -> Value:
+    if not len(items):
+        return _undefined(0, note or "there is no item")
     spread = items.std(ddof=1) / math.sqrt(len(items)) if len(items) > 1 else math.nan
-    return Value(float(items.mean()), float(spread), len(items))
+    return Value(float(items.mean()), float(spread), len(items), note)
 
 
-def _of_pairs(predictions: pd.DataFrame, function) -> Value:
+def _undefined(n: int, why: str) -> Value:
+    return Value(math.nan, math.nan, n, why)
+
+
+def _of_pairs(predictions: pd.DataFrame, function, note: str = "") -> Value:
     """Averages a function of what was said and what would be right."""
     pairs = zip(predictions["text"], predictions["references"], strict=True)
-    return _mean(np.array([float(function(text, list(references))) for text, references in pairs]))
+    items = [float(function(text, list(references))) for text, references in pairs]
+    return _mean(np.array(items), note)
 
 
 def accuracy(predictions: pd.DataFrame) -> Value:
     """Fraction of predictions whose text is one of the references, letter for letter."""
-    return _of_pairs(predictions, lambda text, references: text in references)
+    return _of_pairs(predictions, is_right)
+
+
+def accuracy_of_choices(predictions: pd.DataFrame) -> Value:
+    """Accuracy of predictions that choose the highest of some ``values``, where they are kept."""
+    values = [np.asarray(found, dtype=float) for found in predictions["values"]]
+    if values and all(len(found) == 1 for found in values):
+        return _undefined(len(values), "there is one choice")
+    return _of_pairs(predictions, is_right, _not_finite(values))
+
+
+def _not_finite(values: list[np.ndarray]) -> str:
+    count = sum(bool(np.isnan(found).any()) for found in values)
+    return f"{count} of {len(values)} have values that are no numbers, and are wrong" * (count > 0)
 
 
 def official_vqa(predictions: pd.DataFrame) -> Value:
@@ -47,35 +70,68 @@ def official_vqa(predictions: pd.DataFrame) -> Value:
 
 def normalised_accuracy(predictions: pd.DataFrame) -> Value:
     """Fraction of predictions that are a reference once both are normalised: GQA."""
-    return _of_pairs(
-        predictions, lambda text, references: normalised(text) in map(normalised, references)
-    )
+    return _of_pairs(predictions, functools.partial(is_right, form=normalised))
 
 
 def of_captions(predictions: pd.DataFrame, metric: str, tokenizer: str) -> Value:
-    """Mean over pictures of a metric of `ecoflap.evaluation.captions`."""
+    """Mean over pictures of a metric of `ecoflap.evaluation.captions`.
+
+    Raises:
+        DataError: naming the picture, if a reference has no word.
+    """
     references = {i: list(found) for i, found in enumerate(predictions["references"])}
     candidates = {i: [text] for i, text in enumerate(predictions["text"])}
+    captions.need_words(zip(predictions["id"], predictions["references"], strict=True))
     cut = [captions.tokenised(texts, tokenizer) for texts in (references, candidates)]
+    if metric == "cider" and not captions.tells_apart(cut[0]):
+        return _undefined(len(references), "no word tells the pictures apart")
     return _mean(captions.METRICS[metric](*cut))
 
 
 def recall_at_1(predictions: pd.DataFrame) -> Value:
-    """Fraction of queries whose true candidate (the first) beats all others; a tie is a miss."""
-    ranked = [np.asarray(values) for values in predictions["values"]]
-    return _mean(np.array([float(values[0] > values[1:].max()) for values in ranked]))
+    """Fraction of queries whose true candidate (the first) beats all others; a tie is a miss.
+
+    A query without other candidates is left out.
+    """
+    ranked = [np.asarray(values, dtype=float) for values in predictions["values"]]
+    found = [values for values in ranked if len(values) > 1]
+    alone = len(ranked) - len(found)
+    notes = [f"{alone} of {len(ranked)} have one candidate, and are left out" * (alone > 0)]
+    notes += [_not_finite(found)]
+    hits = [float(values[0] > values[1:].max()) for values in found]
+    return _mean(np.array(hits), "; ".join(filter(None, notes)))
 
 
 def recall(predictions: pd.DataFrame, at: int) -> Value:
-    """Fraction of queries with a true candidate among the first; ``values`` holds its rank."""
-    return _mean(np.array([float(values[0] <= at) for values in predictions["values"]]))
+    """Fraction of queries with a true candidate among the first.
+
+    ``values`` holds its rank and the last rank that it could have. Where none could be missed
+    there is no such number.
+    """
+    ranks = [list(values) for values in predictions["values"]]
+    if ranks and all(last <= at for _, last in ranks):
+        return _undefined(len(ranks), f"there are too few candidates to miss one of {at}")
+    return _mean(np.array([float(rank <= at) for rank, _ in ranks]))
 
 
 def perplexity(predictions: pd.DataFrame) -> Value:
-    """Exp of the mean loss per token; standard error over windows by the delta method."""
-    losses, tokens = np.array([list(values) for values in predictions["values"]]).T
-    value = math.exp(losses.sum() / tokens.sum())
-    return Value(value, value * _mean(losses / tokens).standard_error, len(losses))
+    """Exp of the mean loss per token; standard error over windows by the delta method.
+
+    A loss that is no number counts as infinite: such a model gives the text no probability.
+    """
+    if predictions.empty:
+        return _undefined(0, "there is no item")
+    losses, tokens = np.array([list(values) for values in predictions["values"]], dtype=float).T
+    broken = int(np.isnan(losses).sum())
+    note = f"the loss of {broken} of {len(losses)} windows is no number" * (broken > 0)
+    mean = np.where(np.isnan(losses), math.inf, losses).sum() / tokens.sum()
+    try:
+        value = math.exp(mean)
+    except OverflowError:
+        value = math.inf
+    if math.isinf(value):
+        return Value(value, math.nan, len(losses), note)
+    return Value(value, value * _mean(losses / tokens).standard_error, len(losses), note)
 
 
 DIRECTIONS = {"tr": "image-to-text", "ir": "text-to-image"}
@@ -91,9 +147,9 @@ METRICS = {
         "tr1": (recall_at_1, "image-to-text"),
         "ir1": (recall_at_1, "text-to-image"),
     },
-    "classification": {"accuracy": (accuracy, None)},
+    "classification": {"accuracy": (accuracy_of_choices, None)},
     "image-pair": {"accuracy": (accuracy, None)},
-    "multiple-choice": {"accuracy": (accuracy, None)},
+    "multiple-choice": {"accuracy": (accuracy_of_choices, None)},
     "perplexity": {"perplexity": (perplexity, None)},
 }
 BY_SUBSET = ("vqa", "captioning", "multiple-choice")  # by kind of question, domain, subject
@@ -108,18 +164,19 @@ def compute(task: Mapping, predictions: pd.DataFrame) -> list[dict]:
         predictions: Its rows.
 
     Returns:
-        One dict per number: metric, subset, value, standard_error, n.
+        One dict per number: metric, subset, value, standard_error, n, and a note where there is
+        one. What is not defined is None; an infinite value is the text "inf", as JSON has none.
     """
     kind, rows = task["kind"], []
     found = _metrics_of(task)
     for name, (metric, subset) in found.items():
         part = predictions if subset is None else predictions[predictions["subset"] == subset]
-        rows.append({"metric": name, "subset": "", **_finite(metric(part))})
+        rows.append({"metric": name, "subset": "", **_for_json(metric(part))})
     if kind in BY_SUBSET:
         for subset, part in predictions.groupby("subset", sort=True):
             if subset:
                 rows += [
-                    {"metric": name, "subset": subset, **_finite(metric(part))}
+                    {"metric": name, "subset": subset, **_for_json(metric(part))}
                     for name, (metric, _) in found.items()
                 ]
     return rows
@@ -138,8 +195,11 @@ def _metrics_of(task: Mapping) -> dict:
     return METRICS[task["kind"]]
 
 
-def _finite(value: Value) -> dict:
-    number = value._asdict()
-    if math.isnan(number["standard_error"]):
-        number["standard_error"] = None  # one item has no spread, and JSON has no NaN
-    return number
+def _for_json(found: Value) -> dict:
+    """Returns a value as it is stored; JSON has no NaN and no infinity."""
+    number = {
+        "value": json_number(found.value),
+        "standard_error": json_number(found.standard_error),
+        "n": found.n,
+    }
+    return number | ({"note": found.note} if found.note else {})

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from ecoflap.errors import DataError, message
+from ecoflap.evaluation.answers import highest
 
 if TYPE_CHECKING:
     from ecoflap.models.base import Model
@@ -54,6 +55,7 @@ def answers(model: "Model", task: Mapping) -> Iterator[tuple]:
     for subject, samples in found["samples"].items():
         for sample in samples:
             values = [float(likelihood) for likelihood, _ in sample["filtered_resps"]]
-            best = max(range(len(values)), key=values.__getitem__)
+            best = highest(values)
             row = f"{subject}/{sample['doc_id']}"
-            yield row, subject, str(best), [str(sample["target"])], values
+            chosen = "" if best is None else str(best)
+            yield row, subject, chosen, [str(sample["target"])], values

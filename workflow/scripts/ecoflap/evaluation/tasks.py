@@ -4,6 +4,7 @@ Columns: ``id``, ``subset`` (kind of question, direction of retrieval, or empty)
 the model said), ``references`` (what would be right), ``values`` (numbers it gave).
 """
 
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -15,14 +16,18 @@ from ecoflap import data
 from ecoflap.data.pictures import opened
 from ecoflap.errors import DataError, message
 from ecoflap.evaluation import multiple_choice
+from ecoflap.evaluation.answers import highest
+from ecoflap.evaluation.captions import need_words
 from ecoflap.models.contrastive import unit
 
 if TYPE_CHECKING:
     from ecoflap.models.base import Model
     from ecoflap.models.contrastive import Contrastive
 
+log = logging.getLogger(__name__)
 COLUMNS = ["id", "subset", "text", "references", "values"]
 BATCH_SIZE = 64
+WRITTEN = ("vqa", "captioning")  # kinds of task for which texts are generated
 MOST_VALUES = 100  # numbers kept per prediction; ImageNet's thousand would fill the disk
 
 
@@ -49,7 +54,7 @@ def _chunks(items: Sequence, label: str, size: int = BATCH_SIZE) -> Iterator[Seq
         yield items[start : start + size]
 
 
-def _search(task: Mapping) -> dict:
+def search(task: Mapping) -> dict:
     """Returns how text is generated."""
     return {key: task[key] for key in ("max_new_tokens", "beams", "length_penalty") if key in task}
 
@@ -57,17 +62,18 @@ def _search(task: Mapping) -> dict:
 def _vqa(model: "Model", examples: list[dict], task: Mapping) -> Iterator[tuple]:
     for chunk in _chunks(examples, "vqa"):
         prompts = [task["prompt"].format(question=e["question"]) for e in chunk]
-        answers = model.generate([opened(e["image"]) for e in chunk], prompts, **_search(task))
+        answers = model.generate([opened(e["image"]) for e in chunk], prompts, **search(task))
         for example, answer in zip(chunk, answers, strict=True):
             yield example["id"], example["kind"], answer, example["answers"], []
 
 
 def _captioning(model: "Model", examples: list[dict], task: Mapping) -> Iterator[tuple]:
+    need_words((example["id"], example["captions"]) for example in examples)
     for chunk in _chunks(examples, "captioning"):
         captions = model.generate(
             [opened(e["image"]) for e in chunk],
             [task["prompt"]] * len(chunk),
-            **_search(task),
+            **search(task),
         )
         for example, caption in zip(chunk, captions, strict=True):
             yield example["id"], example.get("kind", ""), caption, example["captions"], []
@@ -94,7 +100,10 @@ def _retrieval(model: "Model", examples: list[dict], task: Mapping) -> Iterator[
 
 
 def _classification(model: "Contrastive", examples: list[dict], task: Mapping) -> Iterator[tuple]:
-    """Compares each picture with its classes; several templates of one class are averaged."""
+    """Compares each picture with its classes; several templates of one class are averaged.
+
+    A model that gives numbers to no class, or infinite ones, names none.
+    """
     templates = task.get("prompts") or [task["prompt"]]
     names = list(dict.fromkeys(name for example in examples for name in example["classes"]))
     features = [
@@ -107,9 +116,10 @@ def _classification(model: "Contrastive", examples: list[dict], task: Mapping) -
         logits = model.compare(model.image_features([e["image"] for e in chunk]), mean)
         for example, row in zip(chunk, logits.tolist(), strict=True):
             values = [row[place[name]] for name in example["classes"]]
-            best = max(range(len(values)), key=values.__getitem__)
+            best = highest(values)
+            text = "" if best is None else example["classes"][best]
             kept = values if len(values) <= MOST_VALUES else []
-            yield example["id"], "", example["classes"][best], [example["label"]], kept
+            yield example["id"], "", text, [example["label"]], kept
 
 
 def _corpus_retrieval(model: "Contrastive", examples: list[dict], task: Mapping) -> Iterator[tuple]:
@@ -117,13 +127,15 @@ def _corpus_retrieval(model: "Contrastive", examples: list[dict], task: Mapping)
 
     What a matching model is shown (Li et al. 2021, 2023): the ``shortlist`` nearest candidates by
     similarity, ranked anew by similarity plus matching logit, before all others. A candidate that
-    ties with the true one counts as better.
+    ties with the true one counts as better, and so does one whose score is no number. Values are
+    the rank and the last one that could be.
     """
     captions = [(owner, text) for owner, e in enumerate(examples) for text in e["captions"]]
     images, texts = [e["image"] for e in examples], [text for _, text in captions]
     owners = torch.tensor([owner for owner, _ in captions])
     similarity = model.similarity(images, texts)  # [images, texts]
     shortlist = task.get("shortlist", 0) if hasattr(model, "match") else 0
+    broken = 0
     for index in tqdm(range(len(images)), desc="image to text", disable=None):
         row = _reranked(
             similarity[index],
@@ -132,7 +144,8 @@ def _corpus_retrieval(model: "Contrastive", examples: list[dict], task: Mapping)
                 [images[index]] * len(near), [texts[i] for i in near]
             ),
         )
-        yield examples[index]["id"], "image-to-text", "", [], [_rank(row, owners == index)]
+        broken += bool(row.isnan().any())
+        yield examples[index]["id"], "image-to-text", "", [], _rank(row, owners == index)
     for index in tqdm(range(len(texts)), desc="text to image", disable=None):
         column = _reranked(
             similarity[:, index],
@@ -141,9 +154,13 @@ def _corpus_retrieval(model: "Contrastive", examples: list[dict], task: Mapping)
                 [images[i] for i in near], [texts[index]] * len(near)
             ),
         )
+        broken += bool(column.isnan().any())
         true = torch.arange(len(images)) == owners[index]
         name = f"{examples[owners[index]]['id']}/caption-{index}"
-        yield name, "text-to-image", texts[index], [], [_rank(column, true)]
+        yield name, "text-to-image", texts[index], [], _rank(column, true)
+    if broken:
+        count = len(images) + len(texts)
+        log.warning("%d of %d queries have scores that are no numbers", broken, count)
 
 
 def _reranked(
@@ -158,33 +175,46 @@ def _reranked(
     return scores
 
 
-def _rank(scores: torch.Tensor, true: torch.Tensor) -> float:
-    """Returns the rank of the best true candidate, from 1; ties count against it."""
-    best = scores[true].max()
+def _rank(scores: torch.Tensor, true: torch.Tensor) -> list[float]:
+    """Returns the rank of the best true candidate, from 1, and the last one that it could have.
+
+    Ties and scores that are no numbers count against it.
+    """
+    last = 1.0 + (~true).sum().item()
+    best = scores[true].nan_to_num(float("-inf"), float("inf"), float("-inf")).max()
     if best == float("-inf"):
-        return float(len(scores))  # it is not on the shortlist
-    return 1.0 + (scores[~true] >= best).sum().item()
+        return [last, last]  # it is not on the shortlist
+    others = scores[~true]
+    return [1.0 + ((others >= best) | others.isnan()).sum().item(), last]
 
 
 def _image_pair(model: "Model", examples: list[dict], task: Mapping) -> Iterator[tuple]:
-    """Asks whether a sentence is true of two pictures."""
+    """Asks whether a sentence is true of two pictures; a model may have no answer."""
     for chunk in _chunks(examples, "pairs"):
         left, right = ([opened(e["images"][side]) for e in chunk] for side in (0, 1))
         found = model.judge(left, right, [e["text"] for e in chunk])
         for example, true in zip(chunk, found, strict=True):
-            yield example["id"], "", str(true), [example["label"]], []
+            yield example["id"], "", "" if true is None else str(true), [example["label"]], []
 
 
 def _perplexity(model: "Model", examples: list[dict], task: Mapping) -> Iterator[tuple]:
+    if task["window"] < 2:
+        raise DataError(
+            message(
+                f"windows of {task['window']} token(s)",
+                "at least 2: the first token of a window is predicted from nothing",
+                "Raise window.",
+            )
+        )
     for example in examples:
         windows = model.windows(example["text"], task["window"])
-        wanted = task.get("windows", len(windows))
+        wanted = task.get("windows", max(1, len(windows)))
         if len(windows) < wanted:
             raise DataError(
                 message(
                     f"{wanted} windows of {example['id']} asked for, {len(windows)} found",
                     f"at most {len(windows)}",
-                    "Lower windows, or use a longer text.",
+                    "Lower windows or window, or use a longer text.",
                 )
             )
         windows = windows[:wanted]

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ecoflap.models import generic
+from ecoflap.models import generation, generic
 from ecoflap.models.base import IGNORED, BlockNames
 from ecoflap.models.images import distinct
 
@@ -73,7 +73,7 @@ class Blip(generic.Adapter):
         start: torch.Tensor,
         states: torch.Tensor,
         real: torch.Tensor,
-        **search: float,
+        **limits: float,
     ) -> list[str]:
         """Continues texts with the text decoder; returns what is new.
 
@@ -81,23 +81,28 @@ class Blip(generic.Adapter):
             start: Tokens to start with, int64 [n, tokens], none of them padding.
             states: What the decoder attends to, [n, length, width].
             real: 1 where states are not padding, int64 [n, length].
-            **search: max_new_tokens, and the arguments of a beam search.
+            **limits: max_new_tokens, and the arguments of `generation.beam_search`.
         """
-        text = self.module.config.text_config
-        tokens = self.module.text_decoder.generate(
-            input_ids=start,
-            attention_mask=torch.ones_like(start),
-            encoder_hidden_states=states,
-            encoder_attention_mask=real,
-            eos_token_id=text.sep_token_id,
-            pad_token_id=text.pad_token_id,
-            do_sample=False,
-            use_cache=True,
-            **search,
-        )
+        inputs = {
+            "input_ids": start,
+            "attention_mask": torch.ones_like(start),
+            "encoder_hidden_states": states,
+            "encoder_attention_mask": real,
+        }
+        decoder = self.module.text_decoder
+        tokens = generation.generate(decoder, inputs, tokens=self._ends(), **limits)
         new = tokens[:, start.shape[1] :]
         texts = self.processor.tokenizer.batch_decode(new, skip_special_tokens=True)
         return [text.strip() for text in texts]
+
+    def decoding(self, **search: float) -> dict[str, Any]:
+        """Returns the settings of `generate`, for the same arguments but images and prompts."""
+        return generation.told(self.module.text_decoder, tokens=self._ends(), **search)
+
+    def _ends(self) -> dict[str, int]:
+        """Returns the tokens that end and fill a text."""
+        text = self.module.config.text_config
+        return {"eos_token_id": text.sep_token_id, "pad_token_id": text.pad_token_id}
 
 
 def _pass_mask(_: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict]:

@@ -1,12 +1,13 @@
 """BLIP-2 with an encoder-decoder language model (T5)."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from transformers import AutoProcessor, Blip2ForConditionalGeneration
 
+from ecoflap.models import generation
 from ecoflap.models.base import IGNORED, BlockNames, Model
-from ecoflap.models.generation import beam_search
 from ecoflap.models.images import distinct
 from ecoflap.models.loading import Loader
 
@@ -52,18 +53,16 @@ class Adapter(Model):
             images: PIL images.
             prompts: One per image.
             max_new_tokens: Length limit of the answer.
-            **search: Arguments of `beam_search`; greedy without.
+            **search: Arguments of `generation.beam_search`; greedy without.
         """
         batch = self.to_device(self._inputs(images, prompts))
-        tokens = self.module.generate(
-            **batch,
-            max_new_tokens=max_new_tokens,
-            do_sample=False,
-            use_cache=True,
-            **beam_search(**search),
-        )
+        tokens = generation.generate(self.module, batch, max_new_tokens=max_new_tokens, **search)
         texts = self.processor.batch_decode(tokens, skip_special_tokens=True)
         return [text.strip() for text in texts]
+
+    def decoding(self, **search: float) -> dict[str, Any]:
+        """Returns the settings of `generate`, for the same arguments but images and prompts."""
+        return generation.told(self.module, **search)
 
     @torch.no_grad()
     def log_likelihood(

@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 import torch
 
 from ecoflap.models.blip import Blip
-from ecoflap.models.generation import beam_search
 
 
 class Adapter(Blip):
@@ -33,14 +32,14 @@ class Adapter(Blip):
             images: PIL images.
             prompts: What each description begins with, empty or not; not returned.
             max_new_tokens: Length limit of what follows.
-            **search: Arguments of `beam_search`; greedy without.
+            **search: Arguments of `generation.beam_search`; greedy without.
         """
         batch = self.to_device({**self.pixels(images), **self.tokens(prompts)})
         states = self.module.vision_model(pixel_values=batch["pixel_values"]).last_hidden_state
         ids = self.for_decoder(batch["input_ids"])
         lengths = batch["attention_mask"].sum(1) - 1  # without [SEP]
         texts = [""] * len(ids)
-        limits = {"max_new_tokens": max_new_tokens, **beam_search(**search)}
+        limits = {"max_new_tokens": max_new_tokens, **search}
         # Prompts of one length at a time: positions count from the left, padding would move them.
         for length in lengths.unique().tolist():
             rows = (lengths == length).nonzero().squeeze(1)

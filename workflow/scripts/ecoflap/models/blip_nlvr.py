@@ -157,9 +157,12 @@ class Adapter(Outside):
         return super().valid_tokens(matrix, batch)
 
     @torch.no_grad()
-    def judge(self, left: Sequence, right: Sequence, texts: Sequence[str]) -> list[bool]:
-        """Tells for each sentence whether it is true of the two pictures beside it."""
-        found: list[bool] = []
+    def judge(self, left: Sequence, right: Sequence, texts: Sequence[str]) -> list[bool | None]:
+        """Tells for each sentence whether it is true of the two pictures beside it.
+
+        None where the model's logits are not finite.
+        """
+        found: list[bool | None] = []
         for start in range(0, len(texts), CHUNK):
             part = slice(start, start + CHUNK)
             batch = {
@@ -169,7 +172,9 @@ class Adapter(Outside):
                 "labels": torch.zeros(len(texts[part]), dtype=torch.long),  # LAVIS counts them
             }
             answers = self.module.predict(_samples(self.to_device(batch)))["predictions"]
-            found += (answers.argmax(-1) == LABELS.index("True")).tolist()
+            true = (answers.argmax(-1) == LABELS.index("True")).tolist()
+            finite = answers.isfinite().all(-1).tolist()
+            found += [answer if known else None for answer, known in zip(true, finite, strict=True)]
         return found
 
 

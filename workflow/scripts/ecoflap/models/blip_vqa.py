@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 import torch
 
 from ecoflap.models.blip import Blip
-from ecoflap.models.generation import beam_search
 
 
 class Adapter(Blip):
@@ -42,7 +41,7 @@ class Adapter(Blip):
             images: PIL images.
             prompts: One question per image.
             max_new_tokens: Length limit of the answer.
-            **search: Arguments of `beam_search`; greedy without.
+            **search: Arguments of `generation.beam_search`; greedy without.
         """
         batch = self.to_device(self._inputs(images, prompts))
         picture = self.module.vision_model(pixel_values=batch["pixel_values"]).last_hidden_state
@@ -53,5 +52,5 @@ class Adapter(Blip):
         ).last_hidden_state
         start = torch.full((len(question), 1), self.decoder_start, device=self.device)
         # The model's own generate lets the decoder look at the padding of the questions.
-        limits = {"max_new_tokens": max_new_tokens, **beam_search(**search)}
+        limits = {"max_new_tokens": max_new_tokens, **search}
         return self.write(start, question, batch["attention_mask"], **limits)

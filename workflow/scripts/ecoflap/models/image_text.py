@@ -5,13 +5,13 @@ PaliGemma, BLIP-2 with OPT and others. Nothing here knows one of them by name.
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 
 from ecoflap.errors import ModelError, message
-from ecoflap.models import generic
+from ecoflap.models import generation, generic
 from ecoflap.models.base import IGNORED
-from ecoflap.models.generation import beam_search
 
 # Some processors (Qwen-VL) join the patches of all pictures of a batch. Stored samples need a row
 # each, so such a tensor is kept as [n, rows per picture, ...] under this prefix, and joined again
@@ -60,21 +60,19 @@ class Adapter(generic.Adapter):
             images: PIL images.
             prompts: One per image.
             max_new_tokens: Length limit of the answer.
-            **search: Arguments of `beam_search`; greedy without.
+            **search: Arguments of `generation.beam_search`; greedy without.
         """
         batch = self.to_device(self._inputs(images, prompts))
-        tokens = self.module.generate(
-            **batch,
-            max_new_tokens=max_new_tokens,
-            do_sample=False,
-            use_cache=True,
-            **beam_search(**search),
-        )
+        tokens = generation.generate(self.module, batch, max_new_tokens=max_new_tokens, **search)
         prompt = batch["input_ids"]
         if torch.equal(tokens[:, : prompt.shape[1]], prompt):  # a few classes leave it out
             tokens = tokens[:, prompt.shape[1] :]
         texts = self.processor.tokenizer.batch_decode(tokens, skip_special_tokens=True)
         return [text.strip() for text in texts]
+
+    def decoding(self, **search: float) -> dict[str, Any]:
+        """Returns the settings of `generate`, for the same arguments but images and prompts."""
+        return generation.told(self.module, **search)
 
     @torch.no_grad()
     def log_likelihood(
