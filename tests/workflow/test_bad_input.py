@@ -247,12 +247,12 @@ def test_the_slurm_profile_where_there_is_no_slurm(project, tmp_path):
     for program in ("bash", "sh", "which", "env"):
         (tmp_path / program).symlink_to(shutil.which(program))
     code, output = project.snakemake(
-        *("calibrations", "--profile", "workflow/profiles/slurm"),
+        *("calibrations", "--profile", "profiles/slurm"),
         environment={"PATH": str(tmp_path)},
     )
     assert code != 0
     assert output.count("no Slurm answers here (there is no command sinfo)") == 1
-    assert "--profile workflow/profiles/local" in output
+    assert "without --profile profiles/slurm" in output
     assert "Error in rule" not in output
     assert "Traceback" not in output
 
@@ -271,10 +271,7 @@ def mounted(project, size, flags, command):
     )
 
 
-SNAKEMAKE = (
-    f"{sys.executable} -m snakemake --configfile small.yaml --profile workflow/profiles/local "
-    "--cores 1 "
-)
+SNAKEMAKE = f"{sys.executable} -m snakemake --configfile small.yaml --cores 1 "
 
 
 def test_a_full_disk(tmp_path):
