@@ -8,11 +8,13 @@ from pathlib import Path
 import pytest
 import torch
 from ecoflap.errors import ModelError
-from ecoflap.models import load, pth, sources
+from ecoflap.models import load, loading, pth, sources
+from transformers import AutoConfig
 
 DEMO = Path(__file__).parents[2] / "workflow/resources/demo/demo-clip"
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:0123\nsize 12345\n"
 PAGE = b"\n<!DOCTYPE html>\n<html><body>Not found</body></html>"
+JSON = ("config.json", "tokenizer.json", "processor_config.json")
 WEIGHTS, PICKLED = "model.safetensors", "pytorch_model.bin"
 
 
@@ -61,6 +63,14 @@ def test_a_quantized_model_is_refused_by_name(folder, tmp_path, settings, named)
     assert not (tmp_path / "copy").exists()
 
 
+def test_a_quantized_model_of_the_hub_is_refused(folder, monkeypatch):
+    set_in(folder / "config.json", quantization_config={"quant_method": "awq"})
+    config = AutoConfig.from_pretrained(folder)
+    monkeypatch.setattr("transformers.AutoConfig.from_pretrained", lambda *_, **__: config)
+    monkeypatch.setattr(loading, "cached_file", lambda _, name, **__: str(folder / name))
+    refused("owner/name", r"is quantized \(awq")
+
+
 def test_quantization_of_one_tower_or_in_a_file_of_its_own_is_refused(folder):
     config = json.loads((folder / "config.json").read_text())
     part = config["text_config"] | {"quantization_config": {"quant_method": "awq"}}
@@ -84,12 +94,16 @@ def test_attention_of_another_package_is_replaced_by_pytorch_s(folder, key, offl
 
 
 @pytest.mark.parametrize("content", [(POINTER, "git lfs pull"), (PAGE, "web page"), (b"", "empty")])
-@pytest.mark.parametrize(
-    "file", ["config.json", "tokenizer.json", "processor_config.json", WEIGHTS]
-)
+@pytest.mark.parametrize("file", [*JSON, WEIGHTS])
 def test_what_is_not_the_file_itself_is_named(folder, file, content):
     (folder / file).write_bytes(content[0])
     refused(folder, f"{re.escape(file)}'.*{content[1]}")
+
+
+def test_a_file_that_cannot_be_read_is_named(folder):
+    (folder / "config.json").unlink()
+    (folder / "config.json").symlink_to("/proc/self/mem")  # root too may open but not read it
+    refused(folder, "config.json' cannot be read")
 
 
 @pytest.mark.parametrize("content", [(POINTER, "git lfs pull"), (b"", "is empty")])
@@ -97,6 +111,8 @@ def test_a_pickled_file_that_is_none_is_named(folder, content):
     (folder / WEIGHTS).unlink()
     (folder / PICKLED).write_bytes(content[0])
     refused(folder, f"{PICKLED}'.*{content[1]}")
+    with pytest.raises(ModelError, match=content[1]):
+        pth.read(folder / PICKLED, "t5")
 
 
 @pytest.mark.parametrize(

@@ -52,7 +52,7 @@ def _outside_family(path: str | Path) -> str | None:
     """Returns the family of a local folder whose model is none of transformers'."""
     for name, family in FAMILIES.items():
         if family.environment in ENVIRONMENTS and Path(path, family.config_file).is_file():
-            config = json.loads(Path(path, family.config_file).read_text())
+            config = json.loads(Path(path, family.config_file).read_text(encoding="utf-8"))
             architecture = next(iter(config.get("architectures") or []), None)
             if FAMILY_OF_CLASS.get(architecture) == name or family.config_file != "config.json":
                 return name
@@ -122,7 +122,7 @@ def load(
     """
     import torch
 
-    from ecoflap.models.loading import Loader
+    from ecoflap.models.loading import Loader, find_file
     from ecoflap.runtime import resolve_device
 
     if dtype not in DTYPES:
@@ -131,6 +131,9 @@ def load(
         files.check(Path(path))
     try:
         found, name = _identified(path)
+        fetched = None if Path(path).is_dir() else find_file(str(path), "config.json")
+        if fetched:
+            files.check_config(Path(fetched))
     except EcoflapError:
         raise
     except Exception as error:  # transformers raises many kinds for a config that it cannot use
@@ -193,6 +196,19 @@ def check_processor(model: "Model") -> None:
                     "Save the model's processor into the same folder.",
                 )
             )
+    tokenizer = getattr(model.processor, "tokenizer", model.processor)
+    pads = family.formats != ("text-windows",)
+    unset = ["pad_token"] if pads and tokenizer.pad_token is None else []
+    unset += ["patch_size"] if getattr(model.processor, "patch_size", True) is None else []
+    if unset:
+        raise ModelError(
+            message(
+                f"the processor of '{model.source}' has no {' and no '.join(unset)}",
+                "a pad_token in tokenizer_config.json, such as the eos_token; in a "
+                "processor_config.json that has a patch_size, that of the vision tower",
+                "Set it there.",
+            )
+        )
 
 
 def _check_finite(path: str | Path, model: "Model") -> None:

@@ -28,7 +28,7 @@ def check(folder: Path) -> None:
     """
     for file in sorted(folder.iterdir()):
         if file.suffix in READ and file.is_file():
-            _check_content(file)
+            check_content(file)
             if file.name.endswith("config.json"):
                 check_config(file)
             elif file.name.endswith(".index.json"):
@@ -88,8 +88,12 @@ def _quantizations(content: object) -> Iterator[str]:
                 yield from _quantizations(value)
 
 
-def _check_content(file: Path) -> None:
-    """Refuses what is not the file itself: a pointer of Git LFS, a web page, nothing."""
+def check_content(file: Path) -> None:
+    """Refuses what is not the file itself: a pointer of Git LFS, a web page, nothing.
+
+    Raises:
+        ModelError: naming the file.
+    """
     try:
         with file.open("rb") as opened:
             start = opened.read(64).lstrip().lower()

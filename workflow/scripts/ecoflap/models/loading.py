@@ -126,11 +126,16 @@ class Loader:
 
 def has_file(path: str, name: str) -> bool:
     """Tells whether a folder or a hub id has a file; what cannot be reached is not there."""
+    return find_file(path, name) is not None
+
+
+def find_file(path: str, name: str) -> str | None:
+    """Returns where a file of a folder or a hub id lies; None if it cannot be reached."""
     quiet = {
         "_raise_exceptions_for_missing_entries": False,
         "_raise_exceptions_for_connection_errors": False,
     }
-    return cached_file(path, name, **quiet) is not None
+    return cached_file(path, name, **quiet)
 
 
 def _skeleton(auto_class: type, path: str) -> nn.Module:

@@ -9,7 +9,7 @@ import torch
 
 from ecoflap.errors import ModelError, message
 from ecoflap.models.base import Model
-from ecoflap.models.files import pickle_reason
+from ecoflap.models.files import check_content, pickle_reason
 from ecoflap.registry import unknown
 
 Rules = tuple[tuple[str, str], ...]  # pattern and replacement, the first match of each in turn
@@ -66,6 +66,8 @@ def read(path: str | Path, form: str) -> dict[str, torch.Tensor]:
     """
     if form not in FORMATS:
         raise ModelError(unknown("checkpoint format", form, FORMATS))
+    if Path(path).is_file():
+        check_content(Path(path))
     try:
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:  # of many kinds: not there, damaged, or more than tensors
