@@ -164,7 +164,7 @@ def test_clip_cuts_texts_to_its_positions_where_its_tokenizer_has_no_limit():
 def test_texts_longer_than_the_positions_of_blip_are_refused():
     model = built("blip-captioning", processors.blip)
     limit = model.module.config.text_config.max_position_embeddings
-    with pytest.raises(DataError, match=f"sample b: {limit + 3} tokens.*at most {limit}"):
+    with pytest.raises(DataError, match=f"sample b: a text of {limit + 3} tokens.*at most {limit}"):
         naming([sample("a"), sample("b", caption="dog " * (limit + 1))], model.encode)
 
 

@@ -45,7 +45,7 @@ def check_length(batch: Mapping[str, torch.Tensor], config: PreTrainedConfig) ->
     if length > limit:
         raise SampleError(
             message(
-                f"{length} tokens, those of a picture included",
+                f"a text of {length} tokens",
                 f"at most {limit}, the positions of the model",
                 "Shorten the text or the prompt, or leave the sample out.",
             )
