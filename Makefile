@@ -4,7 +4,7 @@ CORES ?= $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
 PIP_FLAGS ?=
 VENV := .venv
 RUN := $(VENV)/bin
-SNAKEMAKE := $(RUN)/snakemake --profile workflow/profiles/local --cores $(CORES)
+SNAKEMAKE := $(RUN)/snakemake --profile none --cores $(CORES)
 STAMP := $(VENV)/.installed
 # Benchmarks also run where there is no .venv, such as a GPU machine with a torch of its own.
 BENCH := PYTHONPATH=workflow/scripts $(firstword $(wildcard $(RUN)/python) $(PYTHON)) -m ecoflap.bench

@@ -18,6 +18,10 @@ configfile: "config/plotting.yaml"
 report: "workflow/report/workflow.rst"
 
 
+resource_scopes:
+    gpu="local",  # a profile's limit is of the jobs on one machine, not of those on a cluster
+
+
 include: "workflow/rules/common.smk"
 include: "workflow/rules/environments.smk"
 

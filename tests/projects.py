@@ -87,7 +87,7 @@ class Project:
         """Runs snakemake; returns its exit code and all that it printed."""
         command = [sys.executable, "-m", "snakemake"]
         command += ["--configfile", configfile] if configfile else []
-        command += ["--profile", "workflow/profiles/local", "--cores", "2"]
+        command += ["--cores", "2"]
         environment = {**os.environ, "HF_HUB_OFFLINE": "1", **environment}
         done = subprocess.run(
             [*command, *arguments],

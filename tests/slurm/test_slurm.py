@@ -152,9 +152,25 @@ def test_a_job_gets_its_gpu_from_slurm(submitted):
     assert sorted(shards) == [["0"], ["1"]]  # side by side
 
 
+def test_the_one_gpu_of_the_default_profile_limits_no_cluster(submitted, tmp_path):
+    project = submitted[0].copy(tmp_path)
+    shutil.rmtree(project.folder / SCORES)
+    command = "snakemake --slurm-partition-config partitions.yaml --configfile small.yaml -- scores"
+    started = in_shell(
+        project, "source .venv/bin/activate", f"SNAKEMAKE_PROFILE=profiles/slurm {command}"
+    )
+    output = started.communicate()[0]
+    assert started.returncode == 0, output
+    assert "workflow specific profile profiles/default" in output
+    logs = project.folder.glob("results/logs/score_shard/**/*.log")
+    given = [re.findall(r"CUDA_VISIBLE_DEVICES=(.*)", log.read_text()) for log in logs]
+    assert sorted(given) == [["0"], ["1"]]  # side by side
+
+
 def test_a_job_that_was_promised_a_gpu_does_not_compute_without(submitted):
     project, _ = submitted
-    run = "snakemake --profile workflow/profiles/slurm --slurm-partition-config partitions.yaml "
+    run = "snakemake --profile profiles/slurm --workflow-profile none "
+    run += "--slurm-partition-config partitions.yaml "
     run += f"--configfile small.yaml --retries 0 --config device=cuda -- {OTHER_SCORE}"
     started = in_shell(project, "source .venv/bin/activate", run)
     output = started.communicate()[0]

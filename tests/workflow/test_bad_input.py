@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 
+import architectures
 import pytest
 import yaml
 from PIL import Image
@@ -247,12 +248,12 @@ def test_the_slurm_profile_where_there_is_no_slurm(project, tmp_path):
     for program in ("bash", "sh", "which", "env"):
         (tmp_path / program).symlink_to(shutil.which(program))
     code, output = project.snakemake(
-        *("calibrations", "--profile", "workflow/profiles/slurm"),
+        *("calibrations", "--profile", "profiles/slurm"),
         environment={"PATH": str(tmp_path)},
     )
     assert code != 0
     assert output.count("no Slurm answers here (there is no command sinfo)") == 1
-    assert "--profile workflow/profiles/local" in output
+    assert "without --profile profiles/slurm" in output
     assert "Error in rule" not in output
     assert "Traceback" not in output
 
@@ -271,10 +272,26 @@ def mounted(project, size, flags, command):
     )
 
 
-SNAKEMAKE = (
-    f"{sys.executable} -m snakemake --configfile small.yaml --profile workflow/profiles/local "
-    "--cores 1 "
-)
+SNAKEMAKE = f"{sys.executable} -m snakemake --configfile small.yaml --cores 1 "
+
+
+def test_a_model_without_a_processor_is_refused_when_it_is_prepared(tmp_path):
+    project = Project(tmp_path)
+    architectures.ARCHITECTURES["llava"].build().save_pretrained(project.folder / "llava")
+    entry = {"label": "Mine", "family": "image-text", "calibration": "scenes-captions"}
+    project.write_config({**SMALL, "models": {"mine": {**entry, "source": {"folder": "llava"}}}})
+    code, output = project.snakemake("results/models/mine")
+    assert code != 0
+    assert "'results/models/mine' has no tokenizer, without which" in output
+    assert "Traceback" not in output
+    assert not (project.folder / "results/models/mine").exists()
+
+
+def test_a_home_that_cannot_be_written(project, tmp_path):
+    # Not even root makes a folder in /proc.
+    homes = {"HOME": "/proc/none", "XDG_CACHE_HOME": str(tmp_path)}
+    code, output = project.snakemake("results/models/demo-clip", environment=homes)
+    assert code == 0, output
 
 
 def test_a_full_disk(tmp_path):

@@ -2,7 +2,10 @@
 
 import copy
 import json
+import os
 import shutil
+import subprocess
+import sys
 
 import pandas as pd
 import pytest
@@ -10,6 +13,7 @@ import yaml
 from ecoflap import artifacts
 from ecoflap.evaluation import metrics
 from projects import ROOT, SMALL, TOO_MANY
+from snakemake.cli import parse_args, parse_cores
 
 
 def test_a_run_makes_tables_and_figures(finished):
@@ -84,12 +88,37 @@ def test_shipped_configurations_build_their_dag(project):
     assert project.planned(configfile=smollm2)["evaluate_model"] == 4 * (8 + 4) + 5 + 1
 
 
-def test_the_local_profile_is_one_and_the_slurm_profile_is_read(project):
-    for name in ("local", "slurm"):
-        content = yaml.safe_load((ROOT / f"workflow/profiles/{name}/config.yaml").read_text())
-        assert content["rerun-triggers"] == ["mtime", "params", "input", "software-env"]
-        assert content["rerun-incomplete"] is True
-    code, output = project.snakemake("--profile", "workflow/profiles/slurm", "--dry-run")
+@pytest.mark.parametrize("arguments", [(), ("small-table", "--directory", "{project}")])
+def test_snakemake_needs_nothing_but_its_name(project, tmp_path, arguments):
+    arguments = [argument.format(project=project.folder) for argument in arguments]
+    away = arguments and ["--snakefile", str(project.folder / "Snakefile")]
+    named = ["--configfile", str(project.folder / "small.yaml")]
+    done = subprocess.run(
+        [sys.executable, "-m", "snakemake", "--dry-run", *away, *arguments, *named],
+        cwd=tmp_path if away else project.folder,
+        env={key: value for key, value in os.environ.items() if key != "SNAKEMAKE_PROFILE"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "make_table" in done.stdout
+
+
+def test_the_profiles_of_one_machine_and_of_a_cluster(project, monkeypatch):
+    monkeypatch.chdir(project.folder)
+    monkeypatch.delenv("SNAKEMAKE_PROFILE", raising=False)
+    cluster = ["--profile", "profiles/slurm", "--workflow-profile", "none"]
+    one, slurm = (parse_args(arguments)[1] for arguments in ([], cluster))
+    for settings in (one, slurm):
+        triggers = {trigger.name for trigger in settings.rerun_triggers}
+        assert triggers == {"MTIME", "PARAMS", "INPUT", "SOFTWARE_ENV"}
+        assert settings.rerun_incomplete is True
+    assert (one.executor, one.cores) == (None, parse_cores("all"))
+    assert one.resources["gpu"].value == 1
+    assert (slurm.executor, slurm.cores, slurm.jobs) == ("slurm", None, 50)
+    assert "gpu" not in slurm.resources
+    code, output = project.snakemake(*cluster, "--dry-run")
     assert code == 0, output
 
 

@@ -17,7 +17,7 @@ LIBRARY = str(ROOT / "workflow" / "scripts")
 
 def start(project, *arguments, cores=1, **options):
     command = [sys.executable, "-m", "snakemake", "--configfile", "small.yaml"]
-    command += ["--profile", "workflow/profiles/local", "--cores", str(cores), *arguments]
+    command += ["--cores", str(cores), *arguments]
     return subprocess.Popen(
         command,
         cwd=project.folder,

@@ -17,7 +17,10 @@ from ecoflap.registry import ADAPTERS, CRITERIA, DATASETS, LAYOUTS, SCORES
 
 try:
     configuration.check(
-        config, Path(workflow.basedir, "workflow", "schemas"), workflow.configfiles
+        config,
+        Path(workflow.basedir, "workflow", "schemas"),
+        workflow.configfiles,
+        workflow.config_settings.config,
     )
 except ConfigError as error:
     raise WorkflowError(str(error)) from None

@@ -15,6 +15,7 @@ config = snakemake.params.config
 folder.mkdir(parents=True, exist_ok=True)
 sources.fetch(config["source"], folder)
 model = models.load(folder, device="cpu", family=config["family"], blocks=config.get("blocks"))
+models.check_processor(model)
 if snakemake.input.get("donor"):
     donor = models.load(artifacts.checked(snakemake.input.donor), device="cpu")
     towers.put_vision_tower(model, donor)

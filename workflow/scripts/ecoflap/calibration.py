@@ -9,6 +9,7 @@ import torch
 
 from ecoflap import data
 from ecoflap.data.pictures import opened
+from ecoflap.encoding import naming
 from ecoflap.errors import DataError, message
 from ecoflap.runtime import seed_from
 
@@ -137,7 +138,7 @@ def _encode(
     prepared = [prepare(example, calibration, seed) for example in chosen]
     samples = [{"id": e["id"], **{k: e[k] for k in TEXTS if k in e}} for e in prepared]
     manifest = {"samples": samples, "fingerprint": _fingerprint(prepared)}
-    return model.encode(prepared), manifest
+    return naming(prepared, model.encode), manifest
 
 
 def _opened(sample: dict) -> dict:

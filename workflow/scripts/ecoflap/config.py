@@ -5,6 +5,7 @@ import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import jsonschema
 import yaml
@@ -101,18 +102,26 @@ def files_problems(files: Iterable[str | Path]) -> Iterator[str]:
             )
 
 
-def check(config: dict, schemas: Path, files: Iterable[str | Path] = ()) -> None:
+def check(
+    config: dict,
+    schemas: Path,
+    files: Iterable[str | Path] = (),
+    given: Mapping = MappingProxyType({}),
+) -> None:
     """Fills defaults in and checks everything that can be checked before a job starts.
 
     Args:
         config: The merged configuration; changed in place.
         schemas: Folder with one schema per section.
         files: The files that it was merged from.
+        given: What the command line says of it; Snakemake reads each number in a list or in a
+            mapping there as text.
 
     Raises:
         ConfigError: naming all problems at once.
     """
     problems = list(files_problems(files))
+    _read_numbers(config, given, _schema(schemas, "config"))
     problems += _schema_problems("config", config, _schema(schemas, "config"))
     problems += _fill_alike(config.get("models"))
     for section in SECTIONS:
@@ -126,6 +135,7 @@ def check(config: dict, schemas: Path, files: Iterable[str | Path] = ()) -> None
                 )
             )
             continue
+        _read_numbers(content, given.get(section), _schema(schemas, section))
         problems += _not_finite(section, content)
         problems += _schema_problems(section, content, _schema(schemas, section))
         if section != "plotting":
@@ -137,6 +147,33 @@ def check(config: dict, schemas: Path, files: Iterable[str | Path] = ()) -> None
     if problems:
         listed = "\n".join(f"  - {problem}" for problem in dict.fromkeys(problems))
         raise ConfigError(f"the configuration has {len(set(problems))} problem(s):\n{listed}")
+
+
+def _read_numbers(content: object, given: object, schema: Mapping) -> None:
+    """Replaces texts from the command line by the numbers that the schema wants there."""
+    for error in list(Validator(schema).iter_errors(content)):
+        seen, path = error.instance, error.absolute_path
+        if error.validator == "type" and isinstance(seen, str) and _at(given, path) == seen:
+            number = _yaml(seen)
+            if Validator(error.schema).is_type(number, error.validator_value):
+                _at(content, list(path)[:-1])[path[-1]] = number
+
+
+def _at(content: object, path: Iterable[str | int]) -> object:
+    """Returns what lies at a path of keys and places; None if nothing does."""
+    for key in path:
+        try:
+            content = content[key]
+        except (KeyError, IndexError, TypeError):
+            return None
+    return content
+
+
+def _yaml(text: str) -> object:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        return text
 
 
 def _fill_alike(models: object) -> Iterator[str]:

@@ -21,6 +21,10 @@ class DataError(EcoflapError):
     """A data set or a calibration sample is missing or unusable."""
 
 
+class SampleError(DataError):
+    """A picture or text that a model cannot take; `encoding.naming` adds whose it is."""
+
+
 class AllocationError(EcoflapError):
     """Scores or budgets from which no allocation can be made."""
 

@@ -107,6 +107,6 @@ def slurm_problems() -> Iterator[str]:
         said = "\n".join(asked.stderr.splitlines()[-1:])
     yield message(
         f"no Slurm answers here ({said})",
-        "the profile workflow/profiles/slurm where jobs can be submitted, such as a login node",
-        "Log in there, or take --profile workflow/profiles/local.",
+        "the profile profiles/slurm where jobs can be submitted, such as a login node",
+        "Log in there, or run without --profile profiles/slurm.",
     )

@@ -6,6 +6,7 @@ the model said), ``references`` (what would be right), ``values`` (numbers it ga
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pandas as pd
@@ -14,6 +15,7 @@ from tqdm import tqdm
 
 from ecoflap import data
 from ecoflap.data.pictures import opened
+from ecoflap.encoding import naming
 from ecoflap.errors import DataError, message
 from ecoflap.evaluation import multiple_choice
 from ecoflap.evaluation.answers import highest
@@ -61,20 +63,23 @@ def search(task: Mapping) -> dict:
 
 def _vqa(model: "Model", examples: list[dict], task: Mapping) -> Iterator[tuple]:
     for chunk in _chunks(examples, "vqa"):
-        prompts = [task["prompt"].format(question=e["question"]) for e in chunk]
-        answers = model.generate([opened(e["image"]) for e in chunk], prompts, **search(task))
+        answers = naming(chunk, partial(_answers, model, task))
         for example, answer in zip(chunk, answers, strict=True):
             yield example["id"], example["kind"], answer, example["answers"], []
+
+
+def _answers(model: "Model", task: Mapping, examples: Sequence[Mapping]) -> list[str]:
+    """Answers the questions of examples, or describes their pictures."""
+    prompts = [task["prompt"]] * len(examples)
+    if task["kind"] == "vqa":
+        prompts = [task["prompt"].format(question=e["question"]) for e in examples]
+    return model.generate([opened(e["image"]) for e in examples], prompts, **search(task))
 
 
 def _captioning(model: "Model", examples: list[dict], task: Mapping) -> Iterator[tuple]:
     need_words((example["id"], example["captions"]) for example in examples)
     for chunk in _chunks(examples, "captioning"):
-        captions = model.generate(
-            [opened(e["image"]) for e in chunk],
-            [task["prompt"]] * len(chunk),
-            **search(task),
-        )
+        captions = naming(chunk, partial(_answers, model, task))
         for example, caption in zip(chunk, captions, strict=True):
             yield example["id"], example.get("kind", ""), caption, example["captions"], []
 
@@ -88,15 +93,33 @@ def _retrieval(model: "Model", examples: list[dict], task: Mapping) -> Iterator[
             captions = [(image, other) for other in [caption, *example["other_captions"]]]
             images = [(other, caption) for other in [image, *example["other_images"]]]
             queries += [(example, "image-to-text", captions), (example, "text-to-image", images)]
-        pairs = [pair for *_, candidates in queries for pair in candidates]
-        values = model.log_likelihood(
-            [image for image, _ in pairs],
-            [task["prompt"]] * len(pairs),
-            [caption for _, caption in pairs],
-        )
+        pairs = [
+            {"id": example["id"], "image": image, "caption": caption}
+            for example, _, candidates in queries
+            for image, caption in candidates
+        ]
+        values = naming(pairs, partial(_likelihoods, model, task))
         for example, subset, candidates in queries:
             own, values = values[: len(candidates)], values[len(candidates) :]
             yield example["id"], subset, "", [example["caption"]], own
+
+
+def _likelihoods(model: "Model", task: Mapping, pairs: Sequence[Mapping]) -> list[float]:
+    images, captions = ([pair[key] for pair in pairs] for key in ("image", "caption"))
+    return model.log_likelihood(images, [task["prompt"]] * len(pairs), captions)
+
+
+def _image_features(model: "Contrastive", examples: Sequence[Mapping]) -> torch.Tensor:
+    return naming(examples, lambda part: model.image_features([e["image"] for e in part]))
+
+
+def _text_features(model: "Contrastive", texts: Sequence[Mapping]) -> torch.Tensor:
+    return naming(texts, lambda part: model.text_features([e["text"] for e in part]))
+
+
+def _similarity(model: "Contrastive", examples: Sequence[Mapping]) -> torch.Tensor:
+    captions = [text for e in examples for text in e["captions"]]
+    return model.similarity([e["image"] for e in examples], captions)
 
 
 def _classification(model: "Contrastive", examples: list[dict], task: Mapping) -> Iterator[tuple]:
@@ -107,13 +130,13 @@ def _classification(model: "Contrastive", examples: list[dict], task: Mapping) -
     templates = task.get("prompts") or [task["prompt"]]
     names = list(dict.fromkeys(name for example in examples for name in example["classes"]))
     features = [
-        model.text_features([template.format(label=name) for name in names])
+        _text_features(model, [{"id": n, "text": template.format(label=n)} for n in names])
         for template in templates
     ]
     mean = unit(torch.stack(features).mean(0)) if len(templates) > 1 else features[0]
     place = {name: index for index, name in enumerate(names)}
     for chunk in _chunks(examples, "classification"):
-        logits = model.compare(model.image_features([e["image"] for e in chunk]), mean)
+        logits = model.compare(_image_features(model, chunk), mean)
         for example, row in zip(chunk, logits.tolist(), strict=True):
             values = [row[place[name]] for name in example["classes"]]
             best = highest(values)
@@ -133,7 +156,7 @@ def _corpus_retrieval(model: "Contrastive", examples: list[dict], task: Mapping)
     captions = [(owner, text) for owner, e in enumerate(examples) for text in e["captions"]]
     images, texts = [e["image"] for e in examples], [text for _, text in captions]
     owners = torch.tensor([owner for owner, _ in captions])
-    similarity = model.similarity(images, texts)  # [images, texts]
+    similarity = naming(examples, partial(_similarity, model))  # [images, texts]
     shortlist = task.get("shortlist", 0) if hasattr(model, "match") else 0
     broken = 0
     for index in tqdm(range(len(images)), desc="image to text", disable=None):
@@ -191,10 +214,14 @@ def _rank(scores: torch.Tensor, true: torch.Tensor) -> list[float]:
 def _image_pair(model: "Model", examples: list[dict], task: Mapping) -> Iterator[tuple]:
     """Asks whether a sentence is true of two pictures; a model may have no answer."""
     for chunk in _chunks(examples, "pairs"):
-        left, right = ([opened(e["images"][side]) for e in chunk] for side in (0, 1))
-        found = model.judge(left, right, [e["text"] for e in chunk])
+        found = naming(chunk, partial(_judgements, model))
         for example, true in zip(chunk, found, strict=True):
             yield example["id"], "", "" if true is None else str(true), [example["label"]], []
+
+
+def _judgements(model: "Model", examples: Sequence[Mapping]) -> list[bool]:
+    left, right = ([opened(e["images"][side]) for e in examples] for side in (0, 1))
+    return model.judge(left, right, [e["text"] for e in examples])
 
 
 def _perplexity(model: "Model", examples: list[dict], task: Mapping) -> Iterator[tuple]:

@@ -10,6 +10,7 @@ import torch
 from torch.utils.data import Dataset
 
 from ecoflap import calibration
+from ecoflap.encoding import naming
 from ecoflap.errors import DataError, message
 from ecoflap.runtime import seed_from
 
@@ -112,7 +113,8 @@ class Steps(Dataset):
 
 def encode(model: "Model", items: Sequence[Item], *parts: object) -> Batch:
     """Encodes examples; ``parts`` seed what is chosen of each."""
-    return model.encode([calibration.prepare(example, entry, *parts) for example, entry in items])
+    prepared = [calibration.prepare(example, entry, *parts) for example, entry in items]
+    return naming(prepared, model.encode)
 
 
 def pieces(batch: Batch, size: int) -> Iterator[Batch]:

@@ -2,11 +2,13 @@
 
 import importlib.util
 import json
+import pickle
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ecoflap.errors import ModelError, message
-from ecoflap.registry import ADAPTERS, ENVIRONMENTS, FAMILIES
+from ecoflap.errors import EcoflapError, ModelError, message
+from ecoflap.models import files
+from ecoflap.registry import ADAPTERS, ENVIRONMENTS, FAMILIES, VIEWS
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
@@ -119,17 +121,23 @@ def load(
         ModelError: if the model cannot be read, it is of another family, or nothing can be pruned.
     """
     import torch
-    from safetensors import SafetensorError
 
     from ecoflap.models.inputs import settle_queries
-    from ecoflap.models.loading import Loader
+    from ecoflap.models.loading import Loader, find_file
     from ecoflap.runtime import resolve_device
 
     if dtype not in DTYPES:
         raise ModelError(message(f"dtype '{dtype}'", ", ".join(DTYPES), "Correct the dtype."))
+    if Path(path).is_dir():
+        files.check(Path(path))
     try:
         found, name = _identified(path)
-    except (OSError, ValueError) as error:
+        fetched = None if Path(path).is_dir() else find_file(str(path), "config.json")
+        if fetched:
+            files.check_config(Path(fetched))
+    except EcoflapError:
+        raise
+    except Exception as error:  # transformers raises many kinds for a config that it cannot use
         raise _unreadable(path, error) from error
     if family not in (None, found):
         raise ModelError(
@@ -148,13 +156,61 @@ def load(
     )
     try:
         model = adapter.from_pretrained(loader, blocks)
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+    except EcoflapError:
+        raise
+    except (MemoryError, torch.OutOfMemoryError) as error:
+        raise ModelError(
+            message(
+                f"'{path}' does not fit into the memory here ({_reason(error)})",
+                "a model that fits, or whose blocks wait elsewhere",
+                "Set offload: cpu or disk, a smaller dtype, or use a larger machine.",
+            )
+        ) from error
+    except Exception as error:  # of many kinds, by what in the checkpoint does not fit
         raise _unreadable(path, error) from error
     settle_queries(model)
     _check_finite(path, model)
     loader.place(model)
     model.source = str(path)
     return model
+
+
+def check_processor(model: "Model") -> None:
+    """Refuses a model whose checkpoint lacks what the formats and tasks of its family need.
+
+    Raises:
+        ModelError: naming what is missing.
+    """
+    family = FAMILIES.get(model.family)
+    if family is None or family.environment in ENVIRONMENTS:
+        return  # their adapters make or need a processor of their own
+    needed = {"tokenizer": "tokenizer_config.json with tokenizer.json or the model's vocabulary"}
+    if any(VIEWS.get(form) != "text" for form in family.formats):
+        needed["image_processor"] = "processor_config.json or preprocessor_config.json"
+    for part, where in needed.items():
+        alone = part == "tokenizer" and hasattr(model.processor, "convert_tokens_to_ids")
+        if not alone and getattr(model.processor, part, None) is None:
+            raise ModelError(
+                message(
+                    f"'{model.source}' has no {part.replace('_', ' ')}, without which a model of "
+                    f"the family {model.family} is neither calibrated nor evaluated",
+                    f"{where} beside the weights",
+                    "Save the model's processor into the same folder.",
+                )
+            )
+    tokenizer = getattr(model.processor, "tokenizer", model.processor)
+    pads = family.formats != ("text-windows",)
+    unset = ["pad_token"] if pads and tokenizer.pad_token is None else []
+    unset += ["patch_size"] if getattr(model.processor, "patch_size", True) is None else []
+    if unset:
+        raise ModelError(
+            message(
+                f"the processor of '{model.source}' has no {' and no '.join(unset)}",
+                "a pad_token in tokenizer_config.json, such as the eos_token; in a "
+                "processor_config.json that has a patch_size, that of the vision tower",
+                "Set it there.",
+            )
+        )
 
 
 def _check_finite(path: str | Path, model: "Model") -> None:
@@ -175,12 +231,31 @@ def _unreadable(path: str | Path, error: Exception) -> ModelError:
     refused = access_problem(str(path), error)
     if refused:
         return refused
-    reason = next(iter(str(error).splitlines()), type(error).__name__)
+    if "trust_remote_code" in str(error):
+        return ModelError(
+            message(
+                f"'{path}' needs Python code of its own (auto_map in its files)",
+                "classes of transformers; code that comes with a checkpoint is never run",
+                "Choose a checkpoint that plain transformers loads.",
+            )
+        )
     return ModelError(
         message(
-            f"cannot load a model from '{path}' ({reason})",
+            f"cannot load a model from '{path}' ({_reason(error)})",
             "a folder with config.json, whole safetensors and processor files, or a hub id that "
             "can be reached",
             "Check the path; without network, download the model first.",
         )
     )
+
+
+def _reason(error: BaseException) -> str:
+    """Returns the beginning of what an error says in one line, with its kind if that says more."""
+    if isinstance(error, pickle.UnpicklingError):
+        return files.pickle_reason(error)
+    if "ignore_mismatched_sizes" in str(error):
+        return "it has weights of other shapes than config.json says; the log above names them"
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    text = " ".join(lines[: 2 if lines and lines[0].endswith(":") else 1])
+    known = isinstance(error, OSError | ValueError | RuntimeError) and text
+    return text if known else f"{type(error).__name__}: {text}".removesuffix(": ")

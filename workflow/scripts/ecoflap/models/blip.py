@@ -14,6 +14,7 @@ from torch import nn
 from ecoflap.models import generation, generic
 from ecoflap.models.base import IGNORED, BlockNames
 from ecoflap.models.images import distinct
+from ecoflap.models.texts import check_length
 
 
 class Blip(generic.Adapter):
@@ -47,6 +48,8 @@ class Blip(generic.Adapter):
             max_length=limit,
             return_tensors="pt",
         )
+        if limit is None:
+            check_length(made, self.module.config)
         return {name: made[name] for name in ("input_ids", "attention_mask")}
 
     @property

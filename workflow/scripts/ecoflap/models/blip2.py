@@ -10,6 +10,7 @@ from ecoflap.models import generation
 from ecoflap.models.base import IGNORED, BlockNames, Model
 from ecoflap.models.images import distinct
 from ecoflap.models.loading import Loader
+from ecoflap.models.texts import check_texts
 
 
 class Adapter(Model):
@@ -33,6 +34,7 @@ class Adapter(Model):
         return batch
 
     def _inputs(self, images: Sequence, prompts: Sequence[str]) -> dict[str, torch.Tensor]:
+        check_texts(self.processor, prompts)
         unique, rows = distinct(images)
         encoded = self.processor(
             images=unique, text=list(prompts), padding=True, return_tensors="pt"

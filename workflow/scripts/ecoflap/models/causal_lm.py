@@ -6,8 +6,10 @@ import torch
 from torch.nn import functional
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from ecoflap.errors import DataError, message
 from ecoflap.models.base import BlockNames, Model
 from ecoflap.models.loading import Loader
+from ecoflap.models.texts import positions
 
 
 class Adapter(Model):
@@ -28,7 +30,13 @@ class Adapter(Model):
 
         Returns:
             int64 [n_windows, length].
+
+        Raises:
+            DataError: if a window is longer than what the model was made for.
         """
+        limit = positions(self.module.config)
+        if length > limit:
+            raise DataError(message(f"windows of {length} tokens", f"at most {limit}", "Lower it."))
         tokens = self.processor(text, add_special_tokens=False, verbose=False)["input_ids"]
         count = len(tokens) // length
         return torch.tensor(tokens[: count * length]).reshape(count, length)

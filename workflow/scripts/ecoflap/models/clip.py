@@ -9,8 +9,7 @@ from transformers import AutoProcessor, CLIPModel
 from ecoflap.models.base import BlockNames, Model
 from ecoflap.models.contrastive import Contrastive, unit
 from ecoflap.models.loading import Loader
-
-TEXT = {"padding": True, "truncation": True, "return_tensors": "pt"}
+from ecoflap.models.texts import positions
 
 
 class Adapter(Contrastive, Model):
@@ -31,7 +30,7 @@ class Adapter(Contrastive, Model):
             pixel_values [n, 3, height, width], input_ids and attention_mask [n, tokens].
         """
         images, texts = [e["image"] for e in examples], [e["caption"] for e in examples]
-        encoded = self.processor(images=images, text=texts, **TEXT)
+        encoded = self.processor(images=images, text=texts, **self._text_options())
         return {name: encoded[name] for name in ("pixel_values", "input_ids", "attention_mask")}
 
     def encode_images(self, images: Sequence[Image.Image]) -> torch.Tensor:
@@ -41,8 +40,13 @@ class Adapter(Contrastive, Model):
 
     def encode_texts(self, texts: Sequence[str]) -> torch.Tensor:
         """Returns embeddings of length 1, [n, d]."""
-        batch = self.to_device(self.processor(text=list(texts), **TEXT))
+        batch = self.to_device(self.processor(text=list(texts), **self._text_options()))
         return unit(self.module.get_text_features(**batch).pooler_output)
+
+    def _text_options(self) -> dict:
+        """Cuts texts to the model's positions, also where its tokenizer names no limit."""
+        limit = min(self.processor.tokenizer.model_max_length, positions(self.module.config))
+        return {"padding": True, "truncation": True, "max_length": limit, "return_tensors": "pt"}
 
     def compare(self, images: torch.Tensor, texts: torch.Tensor) -> torch.Tensor:
         """Returns scaled cosines [n_images, n_texts]."""

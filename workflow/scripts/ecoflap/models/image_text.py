@@ -12,6 +12,7 @@ import torch
 from ecoflap.errors import ModelError, message
 from ecoflap.models import generation, generic
 from ecoflap.models.base import IGNORED
+from ecoflap.models.texts import check_texts
 
 # Some processors (Qwen-VL) join the patches of all pictures of a batch. Stored samples need a row
 # each, so such a tensor is kept as [n, rows per picture, ...] under this prefix, and joined again
@@ -93,6 +94,7 @@ class Adapter(generic.Adapter):
     ) -> dict[str, torch.Tensor]:
         """Prepares prompts, padded left; with targets those after them and labels, padded right."""
         processor = self.needed_processor()
+        check_texts(processor, [*prompts, *(targets or ())])
         texts = [self._text(prompt) for prompt in prompts]
         options: dict = {"padding": True, "padding_side": "left" if targets is None else "right"}
         start = processor.tokenizer.bos_token
@@ -116,13 +118,25 @@ class Adapter(generic.Adapter):
         processor = self.processor
         if getattr(processor, "chat_template", None):
             content = [{"type": "image"}, {"type": "text", "text": prompt}]
-            return processor.apply_chat_template(
-                [{"role": "user", "content": content}], add_generation_prompt=True, tokenize=False
-            )
+            text, blind = (self._chat(part) for part in (content, content[1:]))
+            if text == blind or str(content[0]) in text or prompt.strip() not in text:
+                raise ModelError(
+                    message(
+                        f"the chat template of the processor makes {text!r} of a picture and "
+                        f"the prompt {prompt!r}",
+                        "a template with a place for the picture and the whole prompt",
+                        "Take the template of the model's own processor.",
+                    )
+                )
+            return text
         if hasattr(processor, "num_query_tokens"):  # Q-Former: it puts its queries in itself
             return prompt
         token = getattr(processor, "boi_token", None) or getattr(processor, "image_token", "")
         return f"{token}{prompt}"
+
+    def _chat(self, content: Sequence[Mapping]) -> str:
+        turns = [{"role": "user", "content": content}]
+        return self.processor.apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
 
     def _continued(self, text: str, target: str) -> str:
         space = "" if not text or text[-1].isspace() else " "

@@ -1,15 +1,20 @@
 """Loads a checkpoint's weights: onto the device, into the host's memory, or not at all."""
 
+import logging
 from collections.abc import Mapping
 
 import torch
 from torch import nn
+from transformers import AutoConfig, PreTrainedConfig
 from transformers.utils import cached_file
 
 from ecoflap.errors import ModelError, message
 from ecoflap.models.base import BlockNames, Model
 from ecoflap.models.offload import KINDS, DiskStore, HostStore, Offload
 
+log = logging.getLogger(__name__)
+PLAIN_ATTENTION = ("eager", "sdpa")  # what PyTorch alone computes
+SAFETENSORS = ("model.safetensors", "model.safetensors.index.json")
 TOKENIZER_FILES = ("tokenizer_config.json", "tokenizer.json")
 
 
@@ -48,6 +53,8 @@ class Loader:
         if self.offload != "disk":
             module = self._whole(auto_class)
             return module.to(self.device) if self.offload == "none" else module
+        if not any(has_file(self.path, name) for name in SAFETENSORS):
+            raise _no_disk(f"'{self.path}' has no safetensors files")
         skeleton = Model(_skeleton(auto_class, self.path), None, blocks)
         places = _places(
             skeleton.module, {block.name for block in skeleton.blocks}, str(self.device)
@@ -59,7 +66,12 @@ class Loader:
     def _whole(self, auto_class: type, **options) -> nn.Module:
         """Loads a checkpoint that holds every weight of the model."""
         module, report = auto_class.from_pretrained(
-            self.path, dtype=self.dtype, output_loading_info=True, **options
+            self.path,
+            config=_config(self.path),
+            dtype=self.dtype,
+            output_loading_info=True,
+            trust_remote_code=False,
+            **options,
         )
         missing = sorted(report["missing_keys"])
         if missing:
@@ -89,7 +101,7 @@ class Loader:
                     "Save the model's processor or tokenizer into the same folder.",
                 )
             )
-        return auto_class.from_pretrained(self.path)
+        return auto_class.from_pretrained(self.path, trust_remote_code=False)
 
     def place(self, model: Model) -> None:
         """Takes the weights of a model's blocks to where they wait."""
@@ -114,21 +126,39 @@ class Loader:
 
 def has_file(path: str, name: str) -> bool:
     """Tells whether a folder or a hub id has a file; what cannot be reached is not there."""
+    return find_file(path, name) is not None
+
+
+def find_file(path: str, name: str) -> str | None:
+    """Returns where a file of a folder or a hub id lies; None if it cannot be reached."""
     quiet = {
         "_raise_exceptions_for_missing_entries": False,
         "_raise_exceptions_for_connection_errors": False,
     }
-    return cached_file(path, name, **quiet) is not None
+    return cached_file(path, name, **quiet)
 
 
 def _skeleton(auto_class: type, path: str) -> nn.Module:
     """Builds the model without weights, to see its modules."""
     from accelerate import init_empty_weights
-    from transformers import AutoConfig
 
     build = getattr(auto_class, "from_config", None) or auto_class._from_config
     with init_empty_weights():
-        return build(AutoConfig.from_pretrained(path))
+        return build(_config(path))
+
+
+def _config(path: str) -> PreTrainedConfig:
+    """Reads a config; attention that needs another package becomes transformers' own default.
+
+    All implementations compute the same function; flash attention is a matter of speed.
+    """
+    config = AutoConfig.from_pretrained(path, trust_remote_code=False)
+    for part in (config, *(getattr(config, name, None) for name in config.sub_configs)):
+        asked = getattr(part, "_attn_implementation", None)
+        if asked not in (None, *PLAIN_ATTENTION):
+            log.info("'%s' asks for %s: attention is that of PyTorch instead", path, asked)
+            part._attn_implementation = None
+    return config
 
 
 def _places(module: nn.Module, blocks: set[str], device: str, prefix: str = "") -> dict[str, str]:
@@ -154,10 +184,14 @@ def _take_weights(module: nn.Module) -> Mapping[str, torch.Tensor]:
         if weights is not None:
             remove_hook_from_submodules(module)
             return weights.dataset
-    raise ModelError(
+    raise _no_disk(f"{type(module).__name__} left nothing on the disk")
+
+
+def _no_disk(seen: str) -> ModelError:
+    return ModelError(
         message(
-            f"{type(module).__name__} left nothing on the disk",
-            "a checkpoint in safetensors files with transformer blocks",
+            seen,
+            "for offload='disk' a checkpoint in safetensors files with transformer blocks",
             "Convert the checkpoint with save_pretrained, or load it with offload='cpu'.",
         )
     )

@@ -1,5 +1,6 @@
 """Reads checkpoints of LAVIS and of ECoFLaP's public code, and gives their weights our names."""
 
+import pickle
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -8,6 +9,7 @@ import torch
 
 from ecoflap.errors import ModelError, message
 from ecoflap.models.base import Model
+from ecoflap.models.files import check_content, pickle_reason
 from ecoflap.registry import unknown
 
 Rules = tuple[tuple[str, str], ...]  # pattern and replacement, the first match of each in turn
@@ -64,10 +66,14 @@ def read(path: str | Path, form: str) -> dict[str, torch.Tensor]:
     """
     if form not in FORMATS:
         raise ModelError(unknown("checkpoint format", form, FORMATS))
+    if Path(path).is_file():
+        check_content(Path(path))
     try:
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:  # of many kinds: not there, damaged, or more than tensors
         reason = next(iter(str(error).splitlines()), type(error).__name__)
+        if isinstance(error, pickle.UnpicklingError):
+            reason = pickle_reason(error)
         raise ModelError(
             message(
                 f"cannot read '{path}' ({reason})",

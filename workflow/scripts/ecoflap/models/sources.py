@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ecoflap.errors import ModelError, message
+from ecoflap.models import files
 from ecoflap.registry import FAMILIES
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ def _copy(source: Path, folder: Path) -> None:
                 "Correct source.folder of the model.",
             )
         )
+    files.check(source)  # before gigabytes are copied
     shutil.copytree(source, folder, dirs_exist_ok=True)
 
 
@@ -57,9 +59,14 @@ def _snapshot(hub_id: str, revision: str, folder: str | Path) -> None:
         snapshot_download(hub_id, revision=revision, local_dir=folder, allow_patterns=patterns)
 
     try:
-        download("*.json", "*.safetensors", "*.txt", "*.model", "*.jinja")
+        download("*.json", "*.txt", "*.model", "*.jinja")
+        if Path(folder, "config.json").is_file():
+            files.check_config(Path(folder, "config.json"))  # before gigabytes are fetched
+        download("*.safetensors")
         if not any(Path(folder).glob("*.safetensors")):
             download("pytorch_model*.bin")  # older checkpoints; read with weights_only
+    except ModelError:
+        raise
     except Exception as error:  # the hub client raises many kinds; all mean that it is not here
         name = f"{hub_id}@{revision[:12]}"
         raise access_problem(name, error) or ModelError(
