@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from ecoflap import calibration, data
+from ecoflap.encoding import naming
 from ecoflap.models.inputs import check_pictures
 from ecoflap.registry import FAMILIES
 
@@ -40,7 +41,7 @@ def check_tasks(model: "Model", suite: Mapping[str, Mapping]) -> None:
         examples = data.load({**task["dataset"], "limit": SAMPLES})
         settings = {"format": form, "prompt": (task.get("prompts") or [task.get("prompt", "")])[0]}
         samples = [calibration.prepare(_whole(example), settings) for example in examples]
-        check_pictures(model, model.to_device(model.encode(samples)))
+        check_pictures(model, model.to_device(naming(samples, model.encode)))
 
 
 def _whole(example: Mapping) -> dict:
