@@ -54,7 +54,7 @@ def blip2_model() -> blip2.Adapter:
         num_query_tokens=QUERIES,
         image_token_index=IMAGE_TOKEN,
     )
-    return blip2.Adapter(randomize(Blip2ForConditionalGeneration(config)), None)
+    return blip2.Adapter(randomize(Blip2ForConditionalGeneration(config), 0.4), None)
 
 
 def clip_model() -> clip.Adapter:

@@ -191,7 +191,8 @@ def test_a_plan_that_a_pattern_cannot_follow_is_told_before_anything_changes(fam
 @pytest.mark.parametrize("estimator", ["gradnorm", "zeroth", "first", "fisher", "local-wanda"])
 def test_batches_that_leave_a_tower_out_are_refused_by_every_score(estimator):
     model = without_pictures()
-    with pytest.raises(PruningError, match="the model never runs vision"):
+    told = "the model never runs vision|pictures .* change nothing"
+    with pytest.raises((PruningError, ModelError), match=told):
         ecoflap.score(model, tiny.batches(model, 1), estimator=estimator)
 
 

@@ -20,6 +20,9 @@ from ecoflap.models.offload import Offload
 from ecoflap.runtime import Cost
 
 log = logging.getLogger(__name__)
+# A cache that the forward fills makes the recomputation save other tensors; the loss that balances
+# routers reads the logits of all blocks, also of those that are replayed.
+SWITCHED_OFF = ("use_cache", "output_router_logits")
 IGNORED = -100  # the label that cross-entropy leaves out
 BlockList = tuple[str | None, nn.ModuleList]  # its tower, None if it stays dense, and the blocks
 BlockNames = Mapping[str, str | Sequence[str]]  # tower to dotted name or names of ModuleLists
@@ -109,7 +112,7 @@ class Model:
         self.history: list[tuple[str, Mapping]] = []
         self.weights: Offload | None = None
         self.source: str | None = None
-        self._caches = _switch_off_caches(module)
+        self._switched = _switch_off(module)
         found = {
             name: (self.tower_of(name), modules)
             for name, modules in structure.find_block_lists(module)
@@ -297,7 +300,7 @@ class Model:
         """
         if Path(folder).is_file():
             raise ModelError(message(f"save to '{folder}', a file", "a folder", "Name another."))
-        with self._caches_as_loaded():
+        with self._configs_as_loaded():
             if self.weights:
                 self.weights.store.save(self.module, Path(folder))
             else:
@@ -311,15 +314,15 @@ class Model:
             importlib.import_module("ecoflap.card").write(folder, self)
 
     @contextmanager
-    def _caches_as_loaded(self) -> Iterator[None]:
-        """Gives the configs back what they said of caches, for others to read."""
-        for config, use_cache in self._caches.values():
-            config.use_cache = use_cache
+    def _configs_as_loaded(self) -> Iterator[None]:
+        """Gives the configs back what was switched off, for others to read."""
+        for config, key, value in self._switched:
+            setattr(config, key, value)
         try:
             yield
         finally:
-            for config, _ in self._caches.values():
-                config.use_cache = False
+            for config, key, _ in self._switched:
+                setattr(config, key, False)
 
     def _check(self, *, told: bool) -> None:
         """Raises if nothing can be pruned or a weight has two names; tells what stays dense."""
@@ -396,15 +399,19 @@ def _make_segments(module: nn.Module, blocks: Sequence[Block]) -> list[Block]:
     ]
 
 
-def _switch_off_caches(module: nn.Module) -> dict[int, tuple[Any, bool]]:
-    """Returns each config that asked for a cache, by its identity, with what it asked for."""
-    # A cache filled in the forward makes the recomputation in the backward save other tensors.
+def _switch_off(module: nn.Module) -> list[tuple[Any, str, Any]]:
+    """Switches off what a replay or a recomputation would see otherwise than the forward.
+
+    Returns:
+        Each config, key and value that was there.
+    """
     configs = {id(part.config): part.config for part in module.modules() if hasattr(part, "config")}
-    found = {
-        key: (config, config.use_cache)
-        for key, config in configs.items()
-        if hasattr(config, "use_cache")
-    }
-    for config, _ in found.values():
-        config.use_cache = False
+    found = [
+        (config, key, getattr(config, key))
+        for config in configs.values()
+        for key in SWITCHED_OFF
+        if hasattr(config, key)
+    ]
+    for config, key, _ in found:
+        setattr(config, key, False)
     return found
