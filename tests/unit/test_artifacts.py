@@ -187,3 +187,11 @@ def test_a_checkpoint_that_changed_after_it_was_prepared_is_refused(tmp_path, co
         (tmp_path / "weights").write_bytes(content)
     with pytest.raises(ArtifactError, match=seen):
         artifacts.checked(tmp_path)
+
+
+@pytest.mark.parametrize("value", [1.5, float("inf"), float("-inf"), float("nan")])
+def test_numbers_that_json_has_not_are_stored_and_read_back(value, tmp_path):
+    path = tmp_path / "a.json"
+    artifacts.write_json(path, {"a": artifacts.json_number(value)}, head("json"))
+    found = artifacts.read_json(path, "json")["a"]
+    assert (found is None) if value != value else float(found) == value

@@ -193,7 +193,10 @@ def test_a_family_goes_through_the_whole_chain(family, tmp_path, monkeypatch):
     assert {row["metric"] for row in numbers} == chain.metrics
     assert len(predictions) >= (2 if build is choices else 6)
     for row in [*dense, *numbers]:
-        assert row["value"] is None or row["value"] >= 0  # a recall that every model has is none
+        if row["metric"] == "ir10":  # among six pictures
+            assert row["value"] is None
+        else:
+            assert row["value"] >= 0
 
 
 @pytest.mark.parametrize("family", CHAINS)

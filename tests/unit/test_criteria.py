@@ -184,6 +184,16 @@ def test_half_precision_weights_keep_their_dtype():
         assert pruned.dtype == torch.bfloat16
 
 
+def test_updates_that_float16_cannot_hold_are_refused():
+    """Of two equal inputs the second takes over what the first did: 50,000 + 40,000 > 65,504."""
+    weight = torch.tensor([[40000.0, 50000.0]])
+    inputs = torch.ones(8, 2)
+    pruned, _ = prune_matrix(weight, inputs, sparsity=0.5, criterion="sparsegpt")
+    assert pruned[0, 1] > torch.finfo(torch.float16).max
+    with pytest.raises(PruningError, match="updated are not finite in float16"):
+        prune_matrix(weight.half(), inputs, sparsity=0.5, criterion="sparsegpt")
+
+
 def test_bad_arguments_say_what_is_allowed():
     weight, inputs = matrices()
     with pytest.raises(ConfigError, match="Did you mean 'wanda'"):

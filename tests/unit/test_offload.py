@@ -37,6 +37,19 @@ def test_weights_are_gone_outside_of_their_block(family):
     assert {p.device.type for p in model.blocks[0].module.parameters()} == {"meta"}
 
 
+def test_weights_that_the_number_format_cannot_hold_never_reach_the_device():
+    model = tiny.llama_model()
+    first = next(iter(model.matrices()))
+    with torch.no_grad():
+        first.module.weight[0, 0] = 1e5
+    held = {f"{first.name}.weight": first.module.weight}
+    store = HostStore(held)
+    short = Offload([(first.name, first.module)], store, torch.device("cpu"), torch.float16)
+    seen = f"{first.name}.weight is not finite in float16"
+    with pytest.raises(ModelError, match=seen), short.resident(0):
+        pass
+
+
 @pytest.mark.parametrize("estimator", ["gradnorm", "first", "zeroth", "magnitude", "local-wanda"])
 def test_scores_are_the_same(family, estimator):
     model = family()

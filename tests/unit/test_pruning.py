@@ -1,5 +1,8 @@
 """The block walk against plain forwards with hooks."""
 
+import math
+from types import SimpleNamespace
+
 import ecoflap
 import pytest
 import tiny
@@ -8,6 +11,7 @@ from ecoflap import artifacts, pruning
 from ecoflap.criteria import prune_matrix
 from ecoflap.errors import ArtifactError, ModelError, PruningError
 from ecoflap.scores import matrix_table
+from ecoflap.walk import Walk
 
 
 @pytest.fixture(params=tiny.MODELS)
@@ -51,6 +55,41 @@ def test_statistics_of_every_block_equal_those_of_a_plain_forward(family, monkey
     assert set(names) == set(expected)
     for name, inputs in expected.items():
         assert torch.allclose(names[name], inputs.T @ inputs, rtol=1e-5, atol=1e-6), name
+
+
+def test_an_update_that_overflows_names_its_matrix(monkeypatch):
+    model = tiny.llama_model()
+    model.module.half()
+    first = next(iter(model.matrices()))
+
+    def overflowing(weight, statistics, selection):
+        new = torch.full_like(weight, 1e5, dtype=torch.float32).to(weight.dtype)
+        return new, torch.zeros_like(weight, dtype=torch.bool)
+
+    monkeypatch.setattr("ecoflap.criteria.sparsegpt.prune", overflowing)
+    with pytest.raises(PruningError, match=f"{first.name}: weights that sparsegpt updated are not"):
+        ecoflap.prune(model, tiny.batches(model), plan_for(model), criterion="sparsegpt")
+
+
+@pytest.mark.parametrize("beside", [False, True])
+def test_changes_that_the_number_format_cannot_hold_are_refused(beside, tmp_path):
+    """As of a model that was fine-tuned in float32 and is evaluated in float16."""
+    model = tiny.llama_model()
+    name, further = next(iter(model.matrices())).name, None
+    if beside:
+        name = "lm_head.weight"
+        further = {name: torch.full_like(model.module.get_parameter(name), 1e5)}
+    else:
+        with torch.no_grad():
+            next(iter(model.matrices())).module.weight[0, 0] = 1e5
+    head = artifacts.header("pruned", rule="test", code="", config={}, dense="d")
+    path = tmp_path / "changes.safetensors"
+    pruning.save_changes(model, path, head, updates_weights=True, further=further)
+    pruning.apply_changes(tiny.llama_model(), path, "d")
+    short = tiny.llama_model()
+    short.module.half()
+    with pytest.raises(ModelError, match=f"{name} is not finite in float16"):
+        pruning.apply_changes(short, path, "d")
 
 
 @pytest.mark.parametrize("criterion", ["wanda", "sparsegpt"])
@@ -212,3 +251,23 @@ def without_pictures():
     words = ("input_ids", "attention_mask", "labels")
     model.loss = lambda batch: model.module.language_model(**{k: batch[k] for k in words}).loss
     return model
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "change"),
+    [
+        ([3.0, 4.0], [3.0, 0.0], 0.8),
+        ([0.0, 0.0], [0.0, 0.0], 0),
+        ([0.0, 0.0], [1.0, 0.0], math.inf),
+    ],
+)
+def test_the_change_of_an_output_is_relative_to_what_it_was(before, after, change):
+    """A change of nothing into something is no change of 0."""
+    traces = [SimpleNamespace(outputs=[torch.tensor(part)]) for part in (before, after)]
+    walk = SimpleNamespace(
+        calls=SimpleNamespace(first_call=lambda index: 0),
+        before=traces[0],
+        traces=traces[1:],
+        places=SimpleNamespace(get=lambda tensor: tensor),
+    )
+    assert Walk._change(walk, SimpleNamespace(index=0)) == pytest.approx(change)

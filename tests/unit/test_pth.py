@@ -189,3 +189,13 @@ def test_a_variant_stores_all_that_changed_and_is_applied_to_the_dense_model(tmp
         assert torch.equal(tensor, pruned.state_dict()[name]), name
     with pytest.raises(PruningError, match="has a sparsity of 0.50"):
         take_checkpoint(tiny.blip2_model(), file=file, form="lavis-blip2", sparsity="0.6")
+
+
+def test_weights_that_the_number_format_cannot_hold_are_refused():
+    model = tiny.blip2_model()
+    name = "vision_model.post_layernorm.weight"
+    given = {name: torch.full_like(model.module.get_parameter(name), 1e5)}
+    assert name in pth.put(model, given)
+    model.module.half()
+    with pytest.raises(ModelError, match=f"{name} is not finite in float16"):
+        pth.put(model, given)

@@ -196,7 +196,8 @@ def test_pairs_of_pictures_are_judged(monkeypatch):
     class Judge:
         def judge(self, left, right, texts):
             pairs = zip(left, right, strict=True)
-            return [a.getpixel((0, 0)) == b.getpixel((0, 0)) for a, b in pairs]
+            found = [a.getpixel((0, 0)) == b.getpixel((0, 0)) for a, b in pairs]
+            return [None if text == "?" else true for text, true in zip(texts, found, strict=True)]
 
     red, blue = Image.new("RGB", (4, 4), "red"), Image.new("RGB", (4, 4), "blue")
     rows = [((red, red), "True"), ((red, blue), "True"), ((blue, red), "False")]
@@ -207,6 +208,11 @@ def test_pairs_of_pictures_are_judged(monkeypatch):
     frame, found = run(monkeypatch, Judge(), examples, kind="image-pair")
     assert frame["text"].tolist() == ["True", "False", "False"]
     assert found["accuracy"] == pytest.approx(2 / 3)
+    for example in examples:
+        example["text"] = "?"  # without an answer, as of logits that are no numbers
+    frame, found = run(monkeypatch, Judge(), examples, kind="image-pair")
+    assert frame["text"].tolist() == ["", "", ""]
+    assert found["accuracy"] == 0
 
 
 TEXT = "what is one two three yes no red blue A B : ? answer <s> </s> <pad> <unk>"

@@ -40,6 +40,16 @@ def test_towers_that_differ_are_refused():
         put_vision_tower(tiny.llama_model(), tiny.llama_model())
 
 
+def test_a_tower_that_the_number_format_cannot_hold_is_refused():
+    one, other = matching(), tiny.blip2_model()
+    name = "vision_model.post_layernorm.weight"
+    with torch.no_grad():
+        other.module.get_parameter(name).fill_(1e5)
+    one.module.half()
+    with pytest.raises(ModelError, match=f"{name} is not finite in float16"):
+        put_vision_tower(one, other)
+
+
 def test_of_another_models_changes_only_the_tower_is_applied(tmp_path):
     one, other = matching(), tiny.blip2_model()
     put_vision_tower(one, other)

@@ -13,6 +13,7 @@ from ecoflap import artifacts, criteria, models
 from ecoflap.criteria.selection import UNSTRUCTURED, Selection
 from ecoflap.errors import ArtifactError, PruningError, message
 from ecoflap.models.base import Matrix, Model
+from ecoflap.models.casting import cast
 from ecoflap.registry import CRITERIA
 from ecoflap.walk import Walk
 
@@ -276,6 +277,7 @@ def apply_changes(
 
     Raises:
         ArtifactError: if the changes belong to another checkpoint or do not fit.
+        ModelError: if a changed weight is not finite in the number format of the model.
     """
     changes, head = artifacts.read_tensors(path, "pruned")
     if head["dense"] != dense:
@@ -297,7 +299,7 @@ def apply_changes(
                 weight.masked_fill_(mask.to(weight.device), 0)
                 model.masks[matrix.name] = packed
             elif matrix.name in changes and changes[matrix.name].shape == weight.shape:
-                weight.copy_(changes.pop(matrix.name))
+                weight.copy_(cast(matrix.name, changes.pop(matrix.name), weight.dtype))
                 model.masks[matrix.name] = artifacts.pack_mask(weight == 0)
             else:
                 raise ArtifactError(
@@ -318,4 +320,4 @@ def apply_changes(
                     "Prune this model again.",
                 )
             )
-        own.copy_(tensor)
+        own.copy_(cast(name, tensor, own.dtype))

@@ -22,7 +22,7 @@ def read(path: str | Path, where: Mapping[str, object] | None = None) -> list[di
         path: The CSV file.
         where: Column to value: only these rows.
     """
-    with Path(path).open(newline="", encoding="utf-8") as file:
+    with Path(path).open(newline="", encoding="utf-8-sig") as file:
         rows = list(csv.DictReader(line for line in file if not line.startswith("#")))
     wanted = {column: str(value) for column, value in (where or {}).items()}
     return [row for row in rows if wanted.items() <= row.items()]

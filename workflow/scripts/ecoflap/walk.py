@@ -1,5 +1,6 @@
 """Walks a model block by block: statistics of a block's inputs, then its new outputs."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from types import ModuleType
 
@@ -152,7 +153,9 @@ class Walk:
             a, b = (self.places.get(_first_tensor(value)).float() for value in (old, new))
             changed += (a - b).square().sum(dtype=torch.float64).item()
             total += a.square().sum(dtype=torch.float64).item()
-        return (changed / total) ** 0.5 if total else 0.0
+        if not total:
+            return math.inf if changed else 0.0
+        return (changed / total) ** 0.5
 
     def _span(self, number: int, block: Block) -> tuple[int, int]:
         """Returns the positions of the first and the last call of a block on a batch."""

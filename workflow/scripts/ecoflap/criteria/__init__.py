@@ -79,6 +79,10 @@ def apply(
         weight: [n_out, n_in].
         statistics: The sum of the criterion's ``statistics`` over all batches.
         selection: How many weights go, compared among which.
+
+    Raises:
+        PruningError: if statistics are missing, or a number is not finite: of the weights, the
+            statistics, or the updated weights in the dtype of ``weight``.
     """
     name = module.__name__.rpartition(".")[2]
     if statistics is None and module.NEEDS_INPUTS:
@@ -92,4 +96,14 @@ def apply(
             )
     if selection.sparsity == 0:
         return weight.clone(), torch.zeros_like(weight, dtype=torch.bool)
-    return module.prune(weight, statistics, selection)
+    pruned, mask = module.prune(weight, statistics, selection)
+    if not torch.isfinite(pruned).all():
+        raise PruningError(
+            message(
+                f"weights that {name} updated are not finite in "
+                + str(pruned.dtype).removeprefix("torch."),
+                "finite numbers",
+                "Load the model as float32 or bfloat16, or use more calibration samples.",
+            )
+        )
+    return pruned, mask

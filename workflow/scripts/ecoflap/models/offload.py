@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from ecoflap.errors import ModelError, message
+from ecoflap.models.casting import cast
 from ecoflap.runtime import return_memory
 
 KINDS = ("none", "cpu", "disk")
@@ -155,8 +156,7 @@ class DiskStore:
             for key in _keys(path):
                 name = names.get((path, key))
                 tensor = _read(path, key) if name is None else self.read(name)
-                if tensor.is_floating_point():
-                    tensor = tensor.to(dtype)
+                tensor = cast(key, tensor, dtype)
                 bytes_more = tensor.numel() * tensor.element_size()
                 if shard and size + bytes_more > SHARD_BYTES:
                     yield shard
@@ -196,8 +196,7 @@ class Offload:
         if not self.entered[index]:
             for owner, key, name in self.slots[index]:
                 tensor = self.store.read(name)
-                kind = self.dtype if tensor.is_floating_point() else None
-                tensor = tensor.to(self.device, kind, copy=True)
+                tensor = cast(name, tensor, self.dtype).to(self.device, copy=True)
                 owner._parameters[key] = nn.Parameter(tensor, requires_grad=False)
         self.entered[index] += 1
         try:

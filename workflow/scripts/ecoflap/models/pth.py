@@ -9,6 +9,7 @@ import torch
 
 from ecoflap.errors import ModelError, message
 from ecoflap.models.base import Model
+from ecoflap.models.casting import cast
 from ecoflap.models.files import check_content, pickle_reason
 from ecoflap.registry import unknown
 
@@ -104,7 +105,8 @@ def put(model: Model, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Te
         The new values of all weights that changed, by name.
 
     Raises:
-        ModelError: for names that the model has not, and other shapes.
+        ModelError: for names that the model has not, other shapes, and numbers that are not finite
+            in its number format.
     """
     state = model.module.state_dict()
     odd = [name for name in tensors if name not in state]
@@ -122,7 +124,7 @@ def put(model: Model, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Te
     changed = {}
     with torch.no_grad():
         for name, tensor in tensors.items():
-            new = tensor.to(state[name])
+            new = cast(name, tensor, state[name].dtype).to(state[name])
             if not torch.equal(new, state[name]):
                 state[name].copy_(new)
                 changed[name] = state[name]

@@ -180,11 +180,15 @@ def _convert_gguf(path: Path, folder: str | Path) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
+    from ecoflap.models.casting import cast
+
     where = {"gguf_file": path.name, "local_files_only": True}
     model = AutoModelForCausalLM.from_pretrained(path.parent, dtype=torch.float32, **where)
     # Loading a GGUF marks the model as quantized, which save_pretrained refuses.
     model.hf_quantizer = None
     if hasattr(model.config, "quantization_config"):
         del model.config.quantization_config
+    for name, weight in model.named_parameters():
+        cast(name, weight, torch.float16)
     model.to(torch.float16).save_pretrained(folder)
     AutoTokenizer.from_pretrained(path.parent, **where).save_pretrained(folder)

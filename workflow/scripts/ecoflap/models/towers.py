@@ -4,6 +4,7 @@ import torch
 
 from ecoflap.errors import ModelError, message
 from ecoflap.models.base import Model
+from ecoflap.models.casting import cast
 
 
 def put_vision_tower(model: Model, other: Model) -> None:
@@ -17,7 +18,8 @@ def put_vision_tower(model: Model, other: Model) -> None:
         other: Has it.
 
     Raises:
-        ModelError: if one has no vision tower, or names or shapes differ.
+        ModelError: if one has no vision tower, names or shapes differ, or a number is not finite in
+            the other's format.
     """
     mine, theirs = (_tower(one) for one in (model, other))
     odd = sorted(set(mine).symmetric_difference(theirs))
@@ -34,7 +36,7 @@ def put_vision_tower(model: Model, other: Model) -> None:
         )
     with torch.no_grad():
         for name, tensor in mine.items():
-            tensor.copy_(theirs[name])
+            tensor.copy_(cast(name, theirs[name], tensor.dtype))
 
 
 def _tower(model: Model) -> dict[str, torch.Tensor]:
