@@ -192,7 +192,7 @@ def test_checkpoints_that_name_no_class_of_transformers_are_told(tmp_path):
     config |= {"model_type": "novel", "auto_map": {"AutoConfig": "novel.Config"}}
     (tmp_path / "config.json").write_text(json.dumps(config))
     (tmp_path / "novel.py").write_text("raise SystemExit('remote code ran')")
-    with pytest.raises(ModelError, match="cannot load a model"):
+    with pytest.raises(ModelError, match="needs Python code of its own"):
         ecoflap.load(tmp_path, device="cpu")
 
 
