@@ -79,7 +79,7 @@ def test_pruned_weights_are_the_same(family, criterion):
                 around=other.resident,
                 places=ecoflap.activations.places(other),
             )
-        assert torch.equal(loss, model.loss(batch))
+            assert torch.equal(loss, model.loss(batch))
 
 
 @pytest.fixture(params=["llama", "blip2"])

@@ -1,6 +1,6 @@
 """Checks that a model sees its inputs: one that it does not see makes a wrong number, no crash."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -12,6 +12,7 @@ from ecoflap.runtime import seed_from
 if TYPE_CHECKING:
     from ecoflap.models.base import Model
 
+NOISE = (1.0, 100.0)  # in units of the prepared pictures; untrained models feel the second alone
 NO_PICTURES = ("mask", "labels")  # parts of the names of floating inputs that are no pictures
 
 
@@ -90,14 +91,9 @@ def check_pictures(model: "Model", batch: Mapping[str, torch.Tensor]) -> None:
     sees = any(matrix.tower == "vision" for matrix in model.matrices())
     if not pictures or not sees or model.masks:
         return
-    generator = torch.Generator().manual_seed(seed_from("pictures"))
-    others = dict(batch)
-    for name in pictures:
-        noise = torch.randn(batch[name].shape, generator=generator)
-        # Zeros stay: a model may take pictures of zeros alone for padding (Idefics 3).
-        others[name] = batch[name] + noise.to(batch[name]) * (batch[name] != 0)
-    pairs = zip(_said(model, batch), _said(model, others), strict=True)
-    if all(torch.equal(one, other) for one, other in pairs):
+    said = _said(model, batch)
+    changed = (_said(model, _noisy(batch, pictures, scale)) for scale in NOISE)
+    if all(all(map(torch.equal, said, other)) for other in changed):
         raise ModelError(
             message(
                 f"the pictures ({', '.join(pictures)}) change nothing of what "
@@ -107,6 +103,19 @@ def check_pictures(model: "Model", batch: Mapping[str, torch.Tensor]) -> None:
                 "the token's number) and that batches were made with them.",
             )
         )
+
+
+def _noisy(
+    batch: Mapping[str, torch.Tensor], pictures: Sequence[str], scale: float
+) -> dict[str, torch.Tensor]:
+    """Returns a batch with noise in its pictures."""
+    generator = torch.Generator().manual_seed(seed_from("pictures"))
+    noisy = dict(batch)
+    for name in pictures:
+        noise = scale * torch.randn(batch[name].shape, generator=generator)
+        # Zeros stay: a model may take pictures of zeros alone for padding (Idefics 3).
+        noisy[name] = batch[name] + noise.to(batch[name]) * (batch[name] != 0)
+    return noisy
 
 
 def _said(model: "Model", batch: Mapping[str, torch.Tensor]) -> list[torch.Tensor]:
