@@ -157,7 +157,6 @@ CASES = [
     Case("LongT5ForConditionalGeneration", SUMMARIES, refused="TransientGlobalSelfAttention.k"),
     Case("LongT5ForConditionalGeneration", SUMMARIES, padded=False),
     Case("ProphetNetForConditionalGeneration", {"num_hidden_layers": None}, refused="query_proj"),
-    Case("ProphetNetForConditionalGeneration", {"num_hidden_layers": None}, padded=False),
     # A weight that is used without a call of its module.
     Case("MambaForCausalLM", refused="mixer.dt_proj"),
     Case("FalconMambaForCausalLM", refused="mixer.dt_proj"),
@@ -218,6 +217,5 @@ def real_tokens(model: generic.Adapter, name: str, batch: dict) -> torch.Tensor 
     own = decoder and not any(part in name for part in CROSS_ATTENTION)
     crossed = decoder and not own and name.rpartition(".")[2] in ("k", "v", "k_proj", "v_proj")
     if decoder and not crossed:
-        real = batch["labels"] != -100
-        return None if real.all() else real  # ProphetNet's decoder reads several rows for a token
+        return batch["labels"] != -100
     return batch["attention_mask"].bool() if "attention_mask" in batch else None
