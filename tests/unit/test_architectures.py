@@ -3,9 +3,11 @@
 import fnmatch
 import json
 import math
+from functools import partial
 
 import architectures
 import ecoflap
+import hooks
 import pandas as pd
 import pytest
 import torch
@@ -38,30 +40,6 @@ def real_tokens(architecture, matrix, batch):
     return torch.cat([real, real.roll(-1, 0)]) if architecture.pairs else real
 
 
-def hooked_squares(architecture, model, batches):
-    """Sums of squares of the real inputs of every matrix, float64, from plain forwards."""
-    sums = {}
-    current = {}
-
-    def hook(matrix):
-        def take(_, args):
-            valid = real_tokens(architecture, matrix, current)
-            rows = args[0].reshape(-1, args[0].shape[-1])
-            rows = rows if valid is None else rows[valid.flatten()]
-            sums[matrix.name] = sums.get(matrix.name, 0) + rows.double().square().sum(0)
-
-        return matrix.module.register_forward_pre_hook(take)
-
-    handles = [hook(matrix) for matrix in model.matrices()]
-    with torch.no_grad():
-        for batch in batches:
-            current = batch
-            model.loss(batch)
-    for handle in handles:
-        handle.remove()
-    return sums
-
-
 def plan(model, sparsity):
     return pd.DataFrame({"name": [m.name for m in model.matrices()], "sparsity": sparsity})
 
@@ -88,7 +66,7 @@ def test_sparsity_zero_changes_no_byte(architecture):
 
 def test_statistics_equal_those_of_plain_forwards(architecture):
     model, batches = architecture.model(), architecture.batches()
-    expected = hooked_squares(architecture, model, batches)
+    expected = hooks.squares(model, batches, partial(real_tokens, architecture))
     walk = Walk(model, batches, wanda)
     seen = set()
     for block in walk:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import architectures
 import ecoflap
+import hooks
 import pandas as pd
 import pytest
 import torch
@@ -36,29 +37,6 @@ def gradients(model, batch) -> dict[str, torch.Tensor]:
         name: torch.zeros_like(weight) if gradient is None else gradient
         for (name, weight), gradient in zip(weights.items(), found, strict=True)
     }
-
-
-def squares(model, batches) -> dict[str, torch.Tensor]:
-    """Sums of squares of the real inputs of every matrix, float64, from plain forwards."""
-    sums, current = {}, {}
-
-    def hook(matrix):
-        def take(_, args):
-            rows = args[0].reshape(-1, args[0].shape[-1])
-            valid = zoo.real_tokens(model, matrix.name, current)
-            rows = rows if valid is None else rows[valid.flatten()]
-            sums[matrix.name] = sums.get(matrix.name, 0) + rows.double().square().sum(0)
-
-        return matrix.module.register_forward_pre_hook(take)
-
-    handles = [hook(matrix) for matrix in model.matrices()]
-    with torch.no_grad():
-        for batch in batches:
-            current = batch
-            model.loss(batch)
-    for handle in handles:
-        handle.remove()
-    return sums
 
 
 def test_streamed_gradients_are_those_of_a_plain_backward(case):
@@ -93,7 +71,11 @@ def test_statistics_are_those_of_plain_forwards_or_refused_by_name(case):
         with pytest.raises(PruningError, match=rf"\S*{re.escape(case.refused)} "):
             ecoflap.prune(model, batches, plan)
         return
-    expected, walk = squares(model, batches), Walk(model, batches, wanda)
+
+    def real(matrix, batch):
+        return zoo.real_tokens(model, matrix.name, batch)
+
+    expected, walk = hooks.squares(model, batches, real), Walk(model, batches, wanda)
     for block in walk:
         for name, found in walk.statistics(block).items():
             torch.testing.assert_close(
