@@ -28,7 +28,7 @@ def settle_queries(model: "Model") -> None:
     Raises:
         ModelError: if processor and config contradict each other.
     """
-    config, processor = model.module.config, model.processor
+    config, processor = getattr(model.module, "config", None), model.processor
     queries = getattr(config, "num_query_tokens", None)
     if queries is None or not hasattr(processor, "num_query_tokens"):
         return

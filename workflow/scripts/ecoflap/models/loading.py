@@ -1,16 +1,23 @@
 """Loads a checkpoint's weights: onto the device, into the host's memory, or not at all."""
 
+from __future__ import annotations
+
 import logging
-from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
-from transformers import AutoConfig, PreTrainedConfig
+from transformers import AutoConfig
 from transformers.utils import cached_file
 
 from ecoflap.errors import ModelError, message
 from ecoflap.models.base import BlockNames, Model
 from ecoflap.models.offload import KINDS, DiskStore, HostStore, Offload
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from transformers import PreTrainedConfig  # transformers 4, which LAVIS needs, has another name
 
 log = logging.getLogger(__name__)
 PLAIN_ATTENTION = ("eager", "sdpa")  # what PyTorch alone computes

@@ -1,13 +1,17 @@
 """What texts a model can take."""
 
-import sys
-from collections.abc import Iterable, Mapping
-from typing import Any
+from __future__ import annotations
 
-import torch
-from transformers import PreTrainedConfig
+import sys
+from typing import TYPE_CHECKING, Any
 
 from ecoflap.errors import SampleError, message
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    import torch
+    from transformers import PreTrainedConfig
 
 PICTURES = ("image_token", "boi_token", "video_token")  # of a processor: what stands for pictures
 
