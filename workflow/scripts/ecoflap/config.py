@@ -4,6 +4,7 @@ import copy
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from types import MappingProxyType
 
@@ -151,6 +152,8 @@ def check(
 
 def _read_numbers(content: object, given: object, schema: Mapping) -> None:
     """Replaces texts from the command line by the numbers that the schema wants there."""
+    if not given:
+        return
     for error in list(Validator(schema).iter_errors(content)):
         seen, path = error.instance, error.absolute_path
         if error.validator == "type" and isinstance(seen, str) and _at(given, path) == seen:
@@ -199,6 +202,7 @@ def _not_finite(place: str, content: object) -> Iterator[str]:
         yield message(f"{place}: {content}", "a finite number", "Correct the value.")
 
 
+@cache
 def _schema(folder: Path, section: str) -> dict:
     return yaml.safe_load((folder / f"{section}.schema.yaml").read_text(encoding="utf-8"))
 
@@ -215,7 +219,7 @@ def _fill_defaults(content: object, schema: Mapping) -> None:
         return
     for key, part in schema.get("properties", {}).items():
         if "default" in part:
-            content.setdefault(key, part["default"])
+            content.setdefault(key, copy.deepcopy(part["default"]))
     entries = schema.get("additionalProperties")
     if isinstance(entries, dict):
         for entry in content.values():
