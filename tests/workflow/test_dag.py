@@ -9,7 +9,6 @@ import sys
 
 import pandas as pd
 import pytest
-import yaml
 from ecoflap import artifacts
 from ecoflap.evaluation import metrics
 from projects import ROOT, SMALL, TOO_MANY
@@ -138,23 +137,6 @@ def test_a_failing_rule_leaves_its_message_in_its_log_and_no_output(project):
     assert "Raise" in log.read_text() or "Lower samples" in log.read_text()
     made = project.folder / f"results/calibration/{folder}"
     assert not made.exists() or not any(made.iterdir())
-
-
-@pytest.mark.parametrize(
-    ("section", "said"),
-    [
-        ({"run": ["small-tabel"]}, "Did you mean 'small-table'"),
-        ({"experimnets": {}}, "unknown key 'experimnets'"),
-        ({"experiments": {"small-table": {"sparsities": ["1.2"]}}}, "'1.2'"),
-    ],
-)
-def test_a_wrong_config_stops_before_any_job(project, section, said):
-    (project.folder / "wrong.yaml").write_text(yaml.safe_dump(section))
-    code, output = project.snakemake("--configfile", "small.yaml", "wrong.yaml", configfile="")
-    assert code != 0
-    assert said in output
-    assert "Traceback" not in output
-    assert "Job stats" not in output
 
 
 @pytest.mark.parametrize(

@@ -75,7 +75,7 @@ OTHER_TARGETS = ("all", "preflight", "download", "verify")
 RESERVED = {"variants": (DENSE,), "experiments": (*OTHER_TARGETS, *STAGES)}
 
 
-class _Loader(yaml.SafeLoader):
+class _Loader(yaml.CSafeLoader):
     """Reads YAML and remembers the keys that a mapping has twice, of which the last would count."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
@@ -204,7 +204,7 @@ def _not_finite(place: str, content: object) -> Iterator[str]:
 
 @cache
 def _schema(folder: Path, section: str) -> dict:
-    return yaml.safe_load((folder / f"{section}.schema.yaml").read_text(encoding="utf-8"))
+    return yaml.load((folder / f"{section}.schema.yaml").read_text("utf-8"), yaml.CSafeLoader)
 
 
 def _schema_problems(section: str, content: Mapping, schema: dict) -> Iterator[str]:

@@ -298,15 +298,15 @@ def return_memory() -> None:
 
 
 @functools.cache  # files are read for many rules; one that is edited has another time or size
-def _imports(path: Path, _mtime: int, _size: int) -> tuple[str, ...]:
-    """Returns the names that a file imports, and for ``from a import b`` a and a.b."""
+def _imports(path: Path, scripts: Path, _mtime: int, _size: int) -> tuple[Path, ...]:
+    """Returns the modules of this package that a file imports; ``from a import b``: a and a.b."""
     names: list[str] = []
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             names += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module:
             names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-    return tuple(names)
+    return tuple(file for name in names if (file := module_file(name, scripts)))
 
 
 def imported_files(entry: Path, scripts: Path) -> set[Path]:
@@ -326,8 +326,7 @@ def imported_files(entry: Path, scripts: Path) -> set[Path]:
             continue
         seen.add(path)
         state = path.stat()
-        names = _imports(path, state.st_mtime_ns, state.st_size)
-        waiting += [file for name in names if (file := module_file(name, scripts))]
+        waiting += _imports(path, scripts, state.st_mtime_ns, state.st_size)
     return seen
 
 
