@@ -204,7 +204,8 @@ def _not_finite(place: str, content: object) -> Iterator[str]:
 
 @cache
 def _schema(folder: Path, section: str) -> dict:
-    return yaml.load((folder / f"{section}.schema.yaml").read_text("utf-8"), yaml.CSafeLoader)
+    text = (folder / f"{section}.schema.yaml").read_text(encoding="utf-8")
+    return yaml.load(text, yaml.CSafeLoader)
 
 
 def _schema_problems(section: str, content: Mapping, schema: dict) -> Iterator[str]:
