@@ -9,6 +9,7 @@ import pytest
 import torch
 from ecoflap.errors import ModelError
 from ecoflap.models import load, loading, pth, sources
+from safetensors.torch import load_file, save_file
 from transformers import AutoConfig
 
 DEMO = Path(__file__).parents[2] / "workflow/resources/demo/demo-clip"
@@ -153,6 +154,63 @@ def test_weights_that_an_index_names_but_are_missing_are_named(folder):
     (folder / f"{WEIGHTS}.index.json").unlink()
     (folder / f"{PICKLED}.index.json").write_text('{"weight_map": {"a": "pytorch_model-1.bin"}}')
     refused(folder, "pytorch_model-1.bin, which is missing")
+
+
+def test_an_index_that_names_a_file_elsewhere_is_refused(folder):
+    shutil.copy(folder / WEIGHTS, folder.parent)
+    index = {"weight_map": {"a": f"../{WEIGHTS}"}}
+    (folder / f"{WEIGHTS}.index.json").write_text(json.dumps(index))
+    refused(folder, rf"names \.\./{WEIGHTS}, no file beside it")
+
+
+LAYER = "text_model.encoder.layers.0.self_attn.q_proj"
+
+
+@pytest.mark.parametrize("form", [torch.int8, torch.float8_e4m3fn, torch.int32])
+@pytest.mark.parametrize("key", ["weight", "qweight"])
+def test_weights_in_formats_that_need_a_scale_are_refused(folder, key, form):
+    tensors = load_file(folder / WEIGHTS)
+    tensors[f"{LAYER}.{key}"] = tensors[f"{LAYER}.weight"].to(form)
+    save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
+    refused(folder, rf"is quantized \({LAYER}.{key} is stored as [IF]\d")
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        f"{LAYER}.weight_scale_inv",
+        f"{LAYER}.lora_A.default",
+        "text_model.encoder.layers.7.mlp.fc1.bias",
+        "vision_model.encoder.layers.11.layer_norm1.bias",
+    ],
+)
+@pytest.mark.parametrize("offload", ["none", "disk"])
+def test_numbers_of_layers_that_the_model_would_leave_out_are_refused(folder, key, offload):
+    save_file(
+        load_file(folder / WEIGHTS) | {key: torch.ones(1)},
+        folder / WEIGHTS,
+        metadata={"format": "pt"},
+    )
+    told = rf"has {re.escape(key)}, for which CLIPModel has no place \(1 in all\)"
+    refused(folder, told, offload=offload)
+
+
+def test_heads_and_buffers_of_older_versions_are_left_out(folder):
+    others = {
+        "classifier.weight": torch.ones(1),
+        "text_model.encoder.layers.0.scale": torch.ones(1),
+    }
+    save_file(load_file(folder / WEIGHTS) | others, folder / WEIGHTS, metadata={"format": "pt"})
+    assert load(folder, device="cpu").blocks
+
+
+@pytest.mark.parametrize("alone", [True, False])
+def test_an_adapter_is_not_taken_for_the_model_it_belongs_to(folder, alone):
+    (folder / "adapter_config.json").write_text('{"peft_type": "LORA"}')
+    if alone:
+        (folder / "config.json").unlink()
+        (folder / WEIGHTS).rename(folder / "adapter_model.safetensors")
+    refused(folder, "adapter_config.json' belongs to an adapter.*Merge it")
 
 
 def test_a_pickled_file_with_more_than_tensors_is_not_read(folder):

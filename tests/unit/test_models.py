@@ -135,6 +135,10 @@ def test_a_model_without_its_tokenizer_is_refused(tmp_path):
         ([[torch.ones(1)]], "a batch of the type list"),
         ([{"input_ids": [1, 2]}], "a batch of the type dict"),
         ([{}], "a batch of the type dict"),
+        (
+            [{"input_ids": torch.ones(1, 4), "attention_mask": torch.ones(1, 3)}],
+            r"input_ids \[1, 4\] and attention_mask \[1, 3\]",
+        ),
     ],
 )
 def test_batches_of_another_form_are_refused(batches, seen):

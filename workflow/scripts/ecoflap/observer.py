@@ -7,7 +7,7 @@ from contextlib import contextmanager
 import torch
 
 from ecoflap.errors import PruningError, message
-from ecoflap.models.base import Block, Matrix, Model
+from ecoflap.models.base import IGNORED, Block, Matrix, Model
 
 # Arguments by which a block gets the hidden states of another stack.
 OTHER_STACKS = ("encoder_hidden_states", "cross_attention_states", "image_hidden_states")
@@ -35,6 +35,7 @@ class Observer:
         """Adds the statistics of a batch that the model runs on meanwhile."""
         self.batch = batch
         self.other_states: list[torch.Tensor] = []
+        self.attended: torch.Tensor | None = None
         # Query, key and value read one tensor: its statistics are computed once.
         self.known: list[tuple[torch.Tensor, int, torch.Tensor]] = []
         handles = [
@@ -51,11 +52,13 @@ class Observer:
                 handle.remove()
 
     def _note(self, _: torch.nn.Module, args: tuple, kwargs: dict) -> None:
-        """Remembers the states of other stacks that the block is called with."""
+        """Remembers the states of other stacks and the mask that the block is called with."""
         arguments = [*zip(self.names, args, strict=False), *kwargs.items()]
         self.other_states = [
             value for name, value in arguments if any(part in name for part in OTHER_STACKS)
         ]
+        masks = [value for name, value in arguments if "attention_mask" in name]
+        self.attended = next((attended(mask) for mask in masks if mask is not None), None)
 
     def _add(self, matrix: Matrix, inputs: torch.Tensor) -> None:
         version = inputs._version  # an in-place change makes other inputs of the same tensor
@@ -70,6 +73,8 @@ class Observer:
         """Returns the real tokens of the inputs, [n_tokens, n_in]."""
         foreign = any(inputs is states for states in self.other_states)
         valid = self.model.valid_tokens(matrix, self.batch, encoder_states=foreign)
+        if matrix.tower == "vision" and not foreign:
+            valid = self.attended
         rows = inputs.reshape(-1, inputs.shape[-1])
         if valid is None:
             return rows
@@ -95,6 +100,64 @@ class Observer:
                 )
             )
         return rows[valid.flatten()]
+
+
+def attended(mask: torch.Tensor) -> torch.Tensor | None:
+    """Returns which patches of pictures are real: those that some patch attends to.
+
+    Towers that take pictures of any shape (SigLIP 2, Idefics) fill them up with patches that
+    their attention leaves out.
+
+    Args:
+        mask: As a block gets it: [n, tokens], or [n, heads, queries, tokens] of booleans or of
+            numbers that are added to the logits of the attention.
+
+    Returns:
+        bool [n, tokens]; None if all are real, or the mask is of another form.
+    """
+    if mask.dim() == 4 and mask.is_floating_point():
+        mask = mask > torch.finfo(mask.dtype).min / 2
+    if mask.dim() == 4:
+        mask = mask.bool().any(dim=2).any(dim=1)
+    return None if mask.dim() != 2 or mask.all() else mask.bool()
+
+
+def apart(batch: Mapping[str, torch.Tensor]) -> list[Mapping[str, torch.Tensor]]:
+    """Splits a padded batch of as many samples as tokens: no axis could be told from the other.
+
+    Models that compute on [tokens, samples] (XLNet, FSMT) are known by the shape of what their
+    matrices read.
+
+    Args:
+        batch: One batch.
+
+    Returns:
+        The batch, or its first sample and the others.
+
+    Raises:
+        PruningError: if a tensor has not one entry for each sample.
+    """
+    square = [
+        name
+        for name, tensor in batch.items()
+        if (name.endswith("attention_mask") and tensor.dim() == 2 and not tensor.all())
+        or (name == "labels" and tensor.dim() == 2 and (tensor == IGNORED).any())
+    ]
+    square = [name for name in square if len(batch[name]) == batch[name].shape[1] > 1]
+    if not square:
+        return [batch]
+    samples = len(batch[square[0]])
+    if any(len(tensor) != samples for tensor in batch.values()):
+        raise PruningError(
+            message(
+                f"a padded batch of {samples} samples with {samples} tokens each, in which samples "
+                "and tokens cannot be told apart",
+                "batches of other sizes",
+                "Pass batches of one sample more or less.",
+            )
+        )
+    parts = (slice(1), slice(1, None))
+    return [{name: tensor[part] for name, tensor in batch.items()} for part in parts]
 
 
 def _sizes(shape: torch.Size) -> list[int]:

@@ -10,7 +10,8 @@ from ecoflap import activations, blocks
 from ecoflap.errors import PruningError, message
 from ecoflap.models.base import Block, Model
 from ecoflap.models.inputs import check_pictures
-from ecoflap.observer import Observer
+from ecoflap.observer import Observer, apart
+from ecoflap.uses import CallsAlone
 
 
 class Walk:
@@ -29,30 +30,34 @@ class Walk:
             criterion: A module of `ecoflap.criteria`, whose statistics are gathered.
         """
         self.model = model
-        self.batches = batches
+        self.batches = [part for batch in batches for part in apart(batch)]
         self.criterion = criterion
         self.modules = [step.module for step in model.steps()]
         self.places = activations.places(model)
-        self.traces = [blocks.Trace() for _ in batches]
+        self.traces = [blocks.Trace() for _ in self.batches]
         self.before: blocks.Trace | None = None
         self.surveys = self._survey()
         self._check_reached()
-        if batches:
+        if self.batches:
             check_pictures(model, batches[0])
 
     def _survey(self) -> list[tuple[blocks.Trace, frozenset[int]]]:
         """Returns what `blocks.survey` finds for each batch; what has one form is alike.
 
         Raises:
-            PruningError: if batches reach blocks in another order.
+            PruningError: if batches reach blocks in another order, or a weight is used without a
+                call of its module.
         """
         found: dict[tuple, tuple[blocks.Trace, frozenset[int]]] = {}
         forms = [tuple((key, tensor.shape) for key, tensor in b.items()) for b in self.batches]
         for form, batch in zip(forms, self.batches, strict=True):
             if form not in found:
-                found[form] = blocks.survey(
-                    self.modules, lambda batch=batch: self.model.loss(batch), self.model.resident
-                )
+                with CallsAlone(self.model):
+                    found[form] = blocks.survey(
+                        self.modules,
+                        lambda batch=batch: self.model.loss(batch),
+                        self.model.resident,
+                    )
         orders = [(number, found[form][0].order()) for number, form in enumerate(forms)]
         other = next((number for number, order in orders if order != orders[0][1]), None)
         if other is not None:
@@ -118,8 +123,8 @@ class Walk:
         if idle:
             raise PruningError(
                 message(
-                    f"the model never calls {idle[0]} on these batches, or uses its weight "
-                    "without a call, so that nobody sees its inputs",
+                    f"the model never calls {idle[0]} on these batches, so that nobody sees its "
+                    "inputs",
                     "matrices that are called, each on some batch",
                     "Pass batches with all inputs of the model, prune with magnitude, which reads "
                     "no inputs, or leave the list of this block out with load(..., blocks=...).",

@@ -87,7 +87,7 @@ class Model:
         "resampler",
         "merger",
     )
-    vision_names: ClassVar[tuple[str, ...]] = ("vision", "visual", "image")
+    vision_names: ClassVar[tuple[str, ...]] = ("vision", "visual", "image", "video")
 
     def __init__(
         self,
@@ -195,7 +195,8 @@ class Model:
         """Checks calibration batches and moves them to the device.
 
         Raises:
-            ModelError: if there is none, or one is not a dict of tensors.
+            ModelError: if there is none, one is not a dict of tensors, or its padding mask is not
+                that of its tokens.
         """
         listed = [batches] if isinstance(batches, Mapping) else list(batches)
         if not listed or isinstance(batches, Mapping):
@@ -209,6 +210,16 @@ class Model:
                         f"a batch of the type {type(batch).__name__}",
                         "dicts of tensors that the model's forward takes",
                         "Ask the processor for tensors: return_tensors='pt'.",
+                    )
+                )
+            ids, mask = batch.get("input_ids"), batch.get("attention_mask")
+            if ids is not None and mask is not None and mask.dim() == 2 and mask.shape != ids.shape:
+                raise ModelError(
+                    message(
+                        f"a batch with input_ids {list(ids.shape)} and attention_mask "
+                        f"{list(mask.shape)}",
+                        "a mask of one number for each token",
+                        "Take both from one call of the tokenizer.",
                     )
                 )
         return [self.to_device(batch) for batch in listed]

@@ -13,6 +13,7 @@ READ = (".json", ".safetensors", ".bin", ".pth", ".model", ".txt", ".jinja")
 WEIGHTS = (".safetensors", ".bin", ".pth")
 POINTERS = (b"version https://git-lfs", b"version https://hawser", b"# xet version")
 PAGES = (b"<!doctype", b"<html", b"<?xml")
+FORMATS = ("F64", "F32", "BF16", "F16")  # of weights; others stand for numbers by a scale
 QUANTIZED = ("quantization_config", "compression_config")  # keys of config.json
 QUANTIZED_FILES = ("quantize_config.json", "quant_config.json", "hf_quant_config.json")
 
@@ -26,6 +27,15 @@ def check(folder: Path) -> None:
     Raises:
         ModelError: naming the file, or the quantization.
     """
+    adapter = folder / "adapter_config.json"
+    if adapter.exists():
+        raise ModelError(
+            message(
+                f"'{adapter}' belongs to an adapter, whose numbers are not in the model's weights",
+                "a whole model",
+                "Merge it (peft: merge_and_unload) and save the result, or take the file away.",
+            )
+        )
     for file in sorted(folder.iterdir()):
         if file.suffix in READ and file.is_file():
             check_content(file)
@@ -51,13 +61,7 @@ def check_config(file: Path) -> None:
     if file.name in QUANTIZED_FILES:
         method = content.get("quant_method") or "named in this file"
     if method:
-        raise ModelError(
-            message(
-                f"the model is quantized ({method}, says '{file}')",
-                "weights in float32, bfloat16 or float16",
-                "Load the unquantized checkpoint that it was made from.",
-            )
-        )
+        raise _quantized(method, file)
     names = content.get("architectures") or []
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise ModelError(
@@ -113,6 +117,9 @@ def _check_index(file: Path) -> None:
     if not isinstance(places, Mapping):
         raise _unusable(file, "has no weight_map", "Download it again.")
     shards = sorted({str(name) for name in places.values() if name})
+    elsewhere = [name for name in shards if Path(name).name != name]
+    if elsewhere:
+        raise _unusable(file, f"names {elsewhere[0]}, no file beside it", "Download it again.")
     missing = [name for name in shards if not (file.parent / name).is_file()]
     if missing:
         seen = f"names {missing[0]}, which is missing ({len(missing)} of {len(shards)} files)"
@@ -121,10 +128,14 @@ def _check_index(file: Path) -> None:
 
 def _check_header(file: Path) -> None:
     try:
-        with safe_open(file, "pt"):
-            pass
+        with safe_open(file, "pt") as opened:
+            names = list(opened.keys())
+            formats = {name: opened.get_slice(name).get_dtype() for name in names}
     except SafetensorError as error:
         raise _unusable(file, f"is damaged or cut short ({error})", "Download it again.") from error
+    for key, form in formats.items():
+        if key.endswith("weight") and form not in FORMATS:
+            raise _quantized(f"{key} is stored as {form}", file)
 
 
 def _mapping(file: Path) -> Mapping:
@@ -141,6 +152,16 @@ def _mapping(file: Path) -> Mapping:
         kind = type(content).__name__
         raise _unusable(file, f"holds a {kind}, no mapping", "Download it again.")
     return content
+
+
+def _quantized(method: str, file: Path) -> ModelError:
+    return ModelError(
+        message(
+            f"the model is quantized ({method}, says '{file}')",
+            "weights in float32, bfloat16 or float16",
+            "Load the unquantized checkpoint that it was made from.",
+        )
+    )
 
 
 def _unusable(file: Path, seen: str, remedy: str) -> ModelError:

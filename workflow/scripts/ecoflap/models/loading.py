@@ -89,6 +89,19 @@ class Loader:
                     "Use a whole checkpoint; transformers would fill the gaps with random numbers.",
                 )
             )
+        unused = sorted(
+            key for key in report["unexpected_keys"] if _belongs_to_a_layer(module, key)
+        )
+        if unused:
+            raise ModelError(
+                message(
+                    f"'{self.path}' has {unused[0]}, for which {type(module).__name__} has no "
+                    f"place ({len(unused)} in all)",
+                    "blocks as many as config.json says, of layers that hold what the file has",
+                    "Load the unquantized, merged checkpoint with the config.json it was saved "
+                    "with; transformers would leave these numbers out.",
+                )
+            )
         return module
 
     def processor(self, auto_class: type):
@@ -129,6 +142,21 @@ class Loader:
             for tensor in [*module._parameters.values(), *module._buffers.values()]:
                 if tensor is not None and tensor.device.type != "meta":
                     tensor.data = tensor.to(self.device)
+
+
+def _belongs_to_a_layer(module: nn.Module, key: str) -> bool:
+    """Tells whether a tensor of a file lies in a Linear of the model, or in a block it lacks.
+
+    Such a one is a scale, a bias or a block that the model should have; elsewhere it is a head or
+    a buffer of older versions.
+    """
+    part: nn.Module = module
+    for name in key.split("."):
+        child = part._modules.get(name)
+        if child is None:
+            break
+        part = child
+    return isinstance(part, nn.Linear | nn.ModuleList)
 
 
 def has_file(path: str, name: str) -> bool:

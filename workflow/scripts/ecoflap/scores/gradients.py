@@ -176,9 +176,25 @@ class Taps:
             matrix.module._parameters["weight"].requires_grad_(False)
 
     def backward(self, loss: torch.Tensor) -> None:
-        """Runs the backward, in which blocks are computed again."""
+        """Runs the backward, in which blocks are computed again.
+
+        Raises:
+            PruningError: if autograd cannot, because a block changes a state or cuts the gradient.
+        """
         self.in_forward = False
-        loss.backward()
+        try:
+            loss.backward()
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:  # autograd's own, also where the recomputation differs
+            reason = str(error).strip().partition("\n")[0]
+            raise PruningError(
+                message(
+                    f"no gradient comes back through {type(self.model.module).__name__} ({reason})",
+                    "models whose blocks compute the same when they are run again",
+                    "Score it without gradients: zeroth, magnitude or lamp.",
+                )
+            ) from error
 
     def finish(self) -> dict[str, torch.Tensor]:
         """Returns the reduced gradients, also of matrices of which some call had none."""

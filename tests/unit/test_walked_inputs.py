@@ -1,0 +1,198 @@
+"""What a layer-wise pass sees of its batches, against hooks in plain forwards."""
+
+import ecoflap
+import hooks
+import pytest
+import torch
+import transformers
+import zoo
+from ecoflap.criteria import wanda
+from ecoflap.errors import PruningError
+from ecoflap.models import generic
+from ecoflap.walk import Walk
+from noise import randomize
+from zoo import Case
+
+VISION = {
+    "hidden_size": 16,
+    "intermediate_size": 24,
+    "num_attention_heads": 2,
+    "num_hidden_layers": 3,
+    "patch_size": 4,
+}
+TEXT = {
+    "hidden_size": 16,
+    "intermediate_size": 24,
+    "num_attention_heads": 2,
+    "num_hidden_layers": 2,
+    "vocab_size": 40,
+    "max_position_embeddings": 32,
+    "pad_token_id": 0,
+    "bos_token_id": 1,
+    "eos_token_id": 1,
+}
+N, SIDE = 2, 4  # pictures, of 4 x 4 patches
+
+
+def walked(model, batches) -> dict[str, torch.Tensor]:
+    """The statistics of Wanda, block by block."""
+    walk, found = Walk(model, batches, wanda), {}
+    for block in walk:
+        found.update(walk.statistics(block))
+        walk.advance(block)
+    return found
+
+
+def assert_as_in_plain_forwards(model, batches, real):
+    expected = hooks.squares(model, batches, real)
+    for name, found in walked(model, batches).items():
+        wanted = expected.pop(name)
+        torch.testing.assert_close(found.double(), wanted, rtol=1e-5, atol=1e-8, msg=name)
+    assert not expected
+
+
+def square_batch(samples: int, length: int) -> dict:
+    """As many samples as tokens, or not, with padding on the right of the first."""
+    generator = torch.Generator().manual_seed(0)
+    ids = torch.randint(2, 30, (samples, length), generator=generator)
+    mask = torch.ones_like(ids)
+    mask[0, -3:] = 0
+    return {"input_ids": ids, "attention_mask": mask, "labels": ids.masked_fill(mask == 0, -100)}
+
+
+def siglip2(attention: str) -> tuple[generic.Adapter, dict, torch.Tensor]:
+    """Pictures of any shape: the first has 2 x 2 patches, filled up to 16."""
+    config = transformers.Siglip2Config(
+        text_config=TEXT | {"projection_size": 16}, vision_config=VISION | {"num_patches": 16}
+    )
+    config._attn_implementation = attention
+    model = generic.Adapter(randomize(transformers.Siglip2Model(config)), None)
+    generator = torch.Generator().manual_seed(0)
+    real = torch.ones(N, SIDE**2, dtype=torch.bool)
+    real[0, 4:] = False
+    batch = {
+        "input_ids": torch.randint(2, 30, (N, 6), generator=generator),
+        "pixel_values": torch.randn(N, SIDE**2, 48, generator=generator),
+        "pixel_attention_mask": real.long(),
+        "spatial_shapes": torch.tensor([[2, 2], [4, 4]]),
+    }
+    return model, batch, real
+
+
+def idefics3(attention: str) -> tuple[generic.Adapter, dict, torch.Tensor]:
+    """The right half of the first picture is padding."""
+    config = transformers.Idefics3Config(
+        vision_config=VISION | {"image_size": 16},
+        text_config=TEXT | {"model_type": "llama"},
+        image_token_id=39,
+    )
+    config._attn_implementation = attention
+    model = generic.Adapter(randomize(transformers.Idefics3ForConditionalGeneration(config)), None)
+    generator = torch.Generator().manual_seed(0)
+    ids = torch.randint(2, 30, (N, 10), generator=generator)
+    ids[:, :4] = 39
+    pixels = torch.randn(N, 1, 3, 16, 16, generator=generator)
+    shown = torch.ones(N, 1, 16, 16, dtype=torch.bool)
+    shown[0, :, :, 8:] = False
+    batch = {
+        "input_ids": ids,
+        "pixel_values": pixels * shown[:, :, None],
+        "pixel_attention_mask": shown,
+        "labels": ids.masked_fill(ids == 39, -100),
+    }
+    real = torch.ones(N, SIDE, SIDE, dtype=torch.bool)
+    real[0, :, 2:] = False
+    return model, batch, real.flatten(1)
+
+
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+@pytest.mark.parametrize("build", [siglip2, idefics3])
+def test_patches_that_fill_a_picture_up_are_left_out(build, attention):
+    model, batch, real = build(attention)
+    assert {matrix.tower for matrix in model.matrices()} == {"vision", "language"}
+    assert_as_in_plain_forwards(
+        model, [batch], lambda matrix, _: real if matrix.tower == "vision" else None
+    )
+
+
+@pytest.mark.parametrize("samples", [1, 2, 8])
+def test_batches_of_as_many_samples_as_tokens_are_walked(samples):
+    model = zoo.build(Case("LlamaForCausalLM"))
+    batches = [square_batch(samples, 8), square_batch(3, 6)]
+    assert_as_in_plain_forwards(model, batches, lambda _, batch: batch["attention_mask"].bool())
+
+
+@pytest.mark.parametrize("samples", [2, 8])
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("XLNetForSequenceClassification", {"n_layer": 2, "d_inner": 24}),
+        ("FSMTForConditionalGeneration", {"src_vocab_size": 40, "tgt_vocab_size": 40}),
+    ],
+)
+def test_models_that_compute_on_tokens_before_samples_are_refused(name, settings, samples):
+    model = zoo.build(Case(name, settings))
+    batch = square_batch(samples, 8)
+    batch["labels"] = torch.arange(samples) % 2 if "Classification" in name else batch["input_ids"]
+    with pytest.raises(PruningError, match=r"reads tokens \(8, \d\), the padding mask"):
+        walked(model, [batch])
+
+
+def test_a_square_batch_that_cannot_be_split_is_refused():
+    batch = square_batch(8, 8) | {"pixel_values": torch.zeros(3, 3, 16, 16)}
+    with pytest.raises(PruningError, match=r"8 samples with 8 tokens each.*one sample more"):
+        Walk(zoo.build(Case("LlamaForCausalLM")), [batch], wanda)
+
+
+def test_a_weight_that_is_called_and_used_otherwise_is_refused_by_name():
+    model = zoo.build(Case("LlamaForCausalLM"))
+    matrix = model.blocks[1].matrices[3]
+    layer = model.module.model.layers[1].mlp
+    forward = layer.forward
+    layer.forward = lambda x: forward(x) + x @ matrix.module.weight.T
+    told = rf"{matrix.name} has its weight used without a call"
+    with pytest.raises(PruningError, match=told):
+        walked(model, [square_batch(2, 8)])
+
+
+def test_asking_for_the_format_of_a_weight_is_no_use_of_it():
+    model = zoo.build(Case("LlamaForCausalLM"))
+    layer, weight = model.module.model.layers[1].mlp, model.blocks[1].matrices[3].module.weight
+    forward = layer.forward
+    layer.forward = lambda x: forward(x.to(weight.dtype)) if weight.dim() == 2 else x
+    assert walked(model, [square_batch(2, 8)])
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "reason"),
+    [
+        # Its cache grows when a layer runs again.
+        ("XLMWithLMHeadModel", {"emb_dim": 16, "n_words": 40}, "size of the tensor"),
+        (
+            "ReformerForMaskedLM",  # gradients of its own, within the layers
+            {
+                "attn_layers": ["local", "local"],
+                "is_decoder": False,
+                "attention_head_size": 8,
+                "feed_forward_size": 24,
+                "axial_pos_embds": False,
+                "local_attn_chunk_length": 4,
+            },
+            "does not require grad",
+        ),
+    ],
+)
+def test_models_through_which_no_gradient_comes_back_are_refused(name, settings, reason):
+    model = zoo.build(Case(name, settings))
+    with pytest.raises(PruningError, match=rf"no gradient comes back through {name} \(.*{reason}"):
+        ecoflap.score(model, zoo.batches(Case(name, settings, padded=False), model))
+
+
+def test_a_tower_of_videos_sees():
+    model = zoo.build(Case("LlamaForCausalLM"))
+    towers = {
+        "model.video_tower.encoder.layers": "vision",
+        "model.image_tower.encoder.layers": "vision",
+        "model.language_model.layers": "language",
+    }
+    assert {name: model.tower_of(name) for name in towers} == towers
