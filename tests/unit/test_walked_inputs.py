@@ -155,11 +155,16 @@ def test_a_weight_that_is_called_and_used_otherwise_is_refused_by_name():
         walked(model, [square_batch(2, 8)])
 
 
-def test_asking_for_the_format_of_a_weight_is_no_use_of_it():
+def test_asking_for_the_format_of_a_weight_or_setting_it_is_no_use_of_it():
     model = zoo.build(Case("LlamaForCausalLM"))
-    layer, weight = model.module.model.layers[1].mlp, model.blocks[1].matrices[3].module.weight
+    layer, linear = model.module.model.layers[1].mlp, model.blocks[1].matrices[3].module
     forward = layer.forward
-    layer.forward = lambda x: forward(x.to(weight.dtype)) if weight.dim() == 2 else x
+
+    def asking(x):
+        linear.to(x.dtype)  # as the routers of Switch and NLLB do
+        return forward(x.to(linear.weight.dtype)) if linear.weight.dim() == 2 else x
+
+    layer.forward = asking
     assert walked(model, [square_batch(2, 8)])
 
 

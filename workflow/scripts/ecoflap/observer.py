@@ -58,7 +58,7 @@ class Observer:
             value for name, value in arguments if any(part in name for part in OTHER_STACKS)
         ]
         masks = [value for name, value in arguments if "attention_mask" in name]
-        self.attended = next((attended(mask) for mask in masks if mask is not None), None)
+        self.attended = next((attended(m) for m in masks if isinstance(m, torch.Tensor)), None)
 
     def _add(self, matrix: Matrix, inputs: torch.Tensor) -> None:
         version = inputs._version  # an in-place change makes other inputs of the same tensor

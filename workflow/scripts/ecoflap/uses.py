@@ -51,9 +51,11 @@ class CallsAlone(TorchFunctionMode):
     def __torch_function__(self, function, types, args=(), kwargs=None):
         """Runs an operation; refuses what makes a tensor of a weight."""
         result = function(*args, **(kwargs or {}))
-        if not self.depth and isinstance(result, torch.Tensor):  # asking for a dtype uses nothing
+        # Asking for a dtype uses nothing, nor does a cast to the dtype that it has.
+        if not self.depth and isinstance(result, torch.Tensor):
             for weight in _parameters([*args, *(kwargs or {}).values()]):
-                self._refuse(weight)
+                if weight is not result:
+                    self._refuse(weight)
         return result
 
     def _refuse(self, weight: nn.Parameter) -> None:
