@@ -14,6 +14,7 @@ import transformers
 from ecoflap import calibration
 from ecoflap.errors import ModelError
 from ecoflap.models import family_of
+from ecoflap.models import image_text as image_text_family
 from noise import randomize
 from PIL import Image
 
@@ -419,3 +420,56 @@ def test_a_class_without_blocks_is_told(tmp_path):
     transformers.ResNetForImageClassification(config).save_pretrained(tmp_path)
     with pytest.raises(ModelError, match="no blocks to prune in ResNetForImageClassification"):
         ecoflap.load(tmp_path, device="cpu")
+
+
+@pytest.mark.parametrize("around", ["end", "both"])
+def test_an_end_that_the_tokenizer_puts_after_a_text_does_not_follow_a_prompt(around, tmp_path):
+    """Expected: what plain transformers makes of the tokens without it."""
+    case = IMAGE_TEXT["llava"]
+    module = outspoken(ALL[case.architecture].build)
+    processor = case.processor()
+    processor.tokenizer = processors.tokenizer(around=around)
+    model = saved(tmp_path / "dense", module, processor)
+    picture = pictures()[0]
+    asked = model._inputs([picture], PROMPTS[:1])["input_ids"][0]
+    own = processor.tokenizer(PROMPTS[0], add_special_tokens=False)["input_ids"]
+    assert asked[-len(own) :].tolist() == own
+    whole = model._inputs([picture], PROMPTS[:1], TARGETS[:1])
+    end = processor.tokenizer.eos_token_id
+    target = [*processor.tokenizer(TARGETS[0], add_special_tokens=False)["input_ids"], end]
+    labels = whole["labels"][0]
+    assert labels[labels != -100].tolist() == target
+    tokens = torch.tensor([[*asked.tolist(), *target]])
+    with torch.no_grad():
+        logits = model.module(
+            input_ids=tokens,
+            attention_mask=torch.ones_like(tokens),
+            pixel_values=whole["pixel_values"],
+        ).logits[0]
+    chosen = logits[len(asked) - 1 : -1].log_softmax(-1).gather(-1, tokens[0, len(asked) :, None])
+    (found,) = model.log_likelihood([picture], PROMPTS[:1], TARGETS[:1])
+    assert found == pytest.approx(chosen.sum().item(), abs=1e-4)
+
+
+def test_a_q_former_that_reads_the_prompt_does_not_read_the_answer():
+    """What InstructBLIP's processor makes of it, without a model of that size."""
+    tokenizer = processors.tokenizer(around="bos")
+
+    class Processor:
+        model_input_names = ("input_ids",)
+        chat_template = None
+        num_query_tokens = 4
+
+        def __init__(self):
+            self.tokenizer = tokenizer
+
+        def __call__(self, *, images, text, return_tensors, **options):
+            encoded = tokenizer(text, return_tensors=return_tensors, **options)
+            return {**encoded, "qformer_input_ids": encoded["input_ids"].clone()}
+
+    model = object.__new__(image_text_family.Adapter)
+    model.processor = Processor()
+    asked = model._inputs([None], PROMPTS[:1])["qformer_input_ids"]
+    batch = model._inputs([None], PROMPTS[:1], TARGETS[:1])
+    assert torch.equal(batch["qformer_input_ids"], asked)
+    assert batch["input_ids"].shape[1] > asked.shape[1]

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 
+import ecoflap
 import numpy as np
 import pandas as pd
 import pytest
@@ -179,3 +180,30 @@ def test_a_method_of_ones_own_is_held_to_the_budget(keep, monkeypatch):
     monkeypatch.setitem(allocation.METHODS, "own", allocation.methods.Method(keep))
     with pytest.raises(AllocationError, match="allocation own keeps .*200 in 3 groups"):
         allocation.allocate(table(), sparsity="0.5", method="own")
+
+
+@pytest.mark.parametrize(
+    ("change", "settings", "told"),
+    [
+        ({}, {"of": "8"}, "N:M with M = '8'.*a whole number"),
+        ({}, {"of": True}, "N:M with M = True.*a whole number"),
+        ({}, {"of": 8.0}, "a whole number"),
+        ({}, {"method": ["ecoflap"]}, "unknown allocation"),
+        ({"tower": None}, {}, "tower is empty in a row"),
+        ({"block": None}, {}, "block is empty in a row"),
+        ({"score": "high"}, {}, "score holds .*numbers"),
+        ({"n_weights": "8"}, {}, "n_weights holds .*numbers"),
+    ],
+)
+def test_arguments_of_another_kind_are_told(change, settings, told):
+    scores = pd.DataFrame(
+        {"tower": "language", "block": ["a", "b"], "name": ["x", "y"], "n_weights": 8, "score": 1.0}
+    ).assign(**change)
+    with pytest.raises(AllocationError, match=told):
+        ecoflap.allocate(scores, sparsity="0.5", **settings)
+
+
+@pytest.mark.parametrize("scores", [None, [1, 2], {"score": 1}])
+def test_what_is_no_table_of_scores_is_told(scores):
+    with pytest.raises(AllocationError, match="scores of the type"):
+        ecoflap.allocate(scores, sparsity="0.5")

@@ -353,3 +353,93 @@ def test_a_truncated_picture_is_told_when_it_is_opened(tmp_path):
     path.write_bytes(path.read_bytes()[:500])
     with pytest.raises(DataError, match=r"picture a\.png cannot be read"):
         opened(Picture("a.png", path))
+
+
+def csv_repository(folder, content):
+    folder.mkdir(parents=True, exist_ok=True)
+    picture(folder / "a.png", "red")
+    (folder / "train.csv").write_text(content, encoding="utf-8")
+    return {"split": "train", "data_files": "train.csv"}
+
+
+def test_cells_of_a_csv_are_texts_in_the_hub_layout_too(tmp_path):
+    content = "image,question,answers\na.png,q,2\na.png,NA,007\na.png,q,3.50\na.png,q,None\n"
+    files = csv_repository(tmp_path, content)
+    examples = load("hub", tmp_path, "vqa", files)
+    assert [e["answers"] for e in examples] == [["2"], ["007"], ["3.50"], ["None"]]
+    assert [e["question"] for e in examples] == ["q", "NA", "q", "q"]
+
+
+def test_classes_of_the_hub_have_names_without_blanks_around_them(tmp_path):
+    files = csv_repository(tmp_path, "image,label\na.png,cat\na.png, cat\na.png,dog \n")
+    examples = load("hub", tmp_path, "classes", files)
+    assert [(e["label"], e["classes"]) for e in examples] == [
+        (name, ["cat", "dog"]) for name in ("cat", "cat", "dog")
+    ]
+
+
+def test_numbers_of_classes_without_names_are_refused(tmp_path):
+    picture(tmp_path / "a.png", "red")
+    rows = {"image": [str(tmp_path / "a.png")] * 2, "label": [1, 2]}
+    datasets.Dataset.from_dict(rows).to_parquet(tmp_path / "train.parquet")
+    with pytest.raises(DataError, match="'label' holds numbers .int64. without the names"):
+        load("hub", tmp_path, "classes", {"split": "train"})
+
+
+def test_the_reason_why_the_hubs_library_stops_is_told(tmp_path):
+    (tmp_path / "train.txt").write_bytes("caf\xe9".encode("latin-1"))
+    with pytest.raises(DataError, match="UnicodeDecodeError.*files in UTF-8"):
+        load("hub", tmp_path, "text", {"split": "train", "data_files": "train.txt"})
+
+
+def test_one_picture_named_in_two_ways_is_one(tmp_path):
+    picture(tmp_path / "a.png", "red")
+    write(tmp_path / "l.csv", "image,caption\na.png,one\n./a.png,two\n")
+    (example,) = load("image-text", tmp_path, "captions", {"captions": "l.csv"})
+    assert (example["id"], example["captions"]) == ("s/a.png", ["one", "two"])
+
+
+@pytest.mark.parametrize(("name", "told"), [("l.tsv", "suffix '.tsv'.*.csv"), ("l", "suffix ''")])
+def test_a_list_of_another_kind_is_told_by_its_suffix(tmp_path, name, told):
+    write(tmp_path / name, "image\tcaption\na.png\tred\n")
+    with pytest.raises(DataError, match=told):
+        load("image-text", tmp_path, "captions", {"captions": name})
+
+
+def test_a_list_in_capitals_is_read(tmp_path):
+    picture(tmp_path / "a.png", "red")
+    write(tmp_path / "L.CSV", "image,caption\na.png,red\n")
+    assert len(load("image-text", tmp_path, "captions", {"captions": "L.CSV"})) == 1
+
+
+def test_the_line_that_is_no_json_is_told(tmp_path):
+    write(tmp_path / "l.jsonl", '{"image": "a.png", "caption": "red"}\n\n{"image": \n')
+    with pytest.raises(DataError, match=r"line 3 of .*l\.jsonl is no JSON"):
+        load("image-text", tmp_path, "captions", {"captions": "l.jsonl"})
+
+
+def test_a_key_with_two_values_is_refused(tmp_path):
+    write(tmp_path / "c.json", '{"a": "cat", "a": "dog"}')
+    picture(tmp_path / "pictures" / "a" / "1.png", "red")
+    with pytest.raises(DataError, match="the key 'a' has two values"):
+        load("class-folders", tmp_path, "classes", {"images": "pictures", "classes": "c.json"})
+
+
+def test_what_the_lists_name_beside_the_pictures_is_counted(tmp_path):
+    picture(tmp_path / "pictures" / "a" / "1.png", "red")
+    write(tmp_path / "c.txt", "a cat\nb dog\n")
+    entry = {"name": "x", "split": "s", "folder": str(tmp_path)}
+    classes = {"images": "pictures", "classes": "c.txt"}
+    folders = {**entry, "view": "classes", "layout": "class-folders", "files": classes}
+    what = "classes without a folder, which no picture is compared with"
+    assert data.left_out(folders) == {what: 1}
+    notes = [{"image_id": image, "caption": "red"} for image in (1, 7, "1")]
+    write(tmp_path / "n.json", {"images": [{"id": 1, "file_name": "a"}], "annotations": notes})
+    coco = {**entry, "view": "captions", "layout": "coco-captions", "files": {"captions": "n.json"}}
+    assert data.left_out(coco) == {"captions of pictures that are not listed": 2}
+
+
+def test_a_pattern_without_the_number_of_a_picture_is_refused(tmp_path):
+    files = vqa_files(tmp_path) | {"images": "val2014/COCO_val2014_000000000042.png"}
+    with pytest.raises(DataError, match="it names one picture, whatever the id"):
+        load("vqa", tmp_path, "vqa", files)

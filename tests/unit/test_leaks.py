@@ -131,6 +131,12 @@ def test_a_built_in_data_set_of_the_hub_is_known_under_another_name():
     builtin = {"name": "wikitext-2", "split": "test"}
     assert _problems({"w": wikitext}, {"name": "w", "split": "s"}, builtin)
     assert not _problems({"w": wikitext}, {"name": "w", "split": "s"}, {**builtin, "split": "x"})
+    other = on_hub("Salesforce/wikitext", split="test", config="wikitext-103-raw-v1")
+    assert _problems({"w": other}, {"name": "w", "split": "s"}, builtin)  # it has the same texts
+    files = on_hub("Salesforce/wikitext", data_files="wikitext-2-raw-v1/test-*.parquet")
+    assert _problems({"w": files}, {"name": "w", "split": "s"}, builtin)
+    files = on_hub("Salesforce/wikitext", data_files="wikitext-2-raw-v1/train-*.parquet")
+    assert not _problems({"w": files}, {"name": "w", "split": "s"}, builtin)
     # A folder that stands for it has no id; what is read from it is known by where it lies.
     assert not _problems({"w": wikitext}, {"name": "w", "split": "s"}, builtin, {"wikitext-2": "x"})
 
@@ -182,3 +188,23 @@ def test_of_two_folders_none_may_hold_the_other(
     assert bool(found) == refused
     assert all(f"draws from {drawn}/s in {tmp_path}" in problem for problem in found)
     assert all("task 't'" in problem and "holds the other" in problem for problem in found)
+
+
+def test_all_splits_of_a_data_set_hold_each_of_them():
+    drawn, evaluated = {"name": "a", "split": "s"}, {"name": "b", "split": "test"}
+    assert _problems({"a": on_hub(split="all"), "b": on_hub()}, drawn, evaluated)
+
+
+def test_the_files_of_a_built_in_data_set_are_known_under_another_name(tmp_path):
+    (tmp_path / "test.txt").write_text("a b", encoding="utf-8")
+    (tmp_path / "valid.txt").symlink_to(tmp_path / "test.txt")
+    (tmp_path / "train.txt").write_text("c d", encoding="utf-8")
+    builtin = {"name": "wikitext-2", "split": "test"}
+    places = {"wikitext-2": str(tmp_path)}
+    for name, shared in (("test.txt", True), ("valid.txt", True), ("train.txt", False)):
+        files = {"s": {"data_files": name, "split": "train"}}
+        own = {"own": {"layout": "hub", "folder": str(tmp_path), "splits": files}}
+        found = _problems(own, {"name": "own", "split": "s"}, builtin, places)
+        assert bool(found) == shared, name
+    assert _problems({}, {"name": "wikitext-2", "split": "validation"}, builtin, places)
+    assert not _problems({}, {"name": "wikitext-2", "split": "train"}, builtin, places)

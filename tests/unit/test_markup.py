@@ -85,3 +85,13 @@ def test_captions_of_the_report_show_the_title(text, name):
     )
     shown = " ".join(seen(parts["body"]).split())
     assert shown.startswith(" ".join(text.split()) + ". ")
+
+
+@pytest.mark.parametrize("text", ["[a] b", "* b"])
+def test_a_row_of_latex_does_not_begin_with_what_its_end_takes_for_an_argument(text):
+    assert markup.latex(text) == "{}" + text
+
+
+@pytest.mark.parametrize("write", [markup.markdown, markup.latex, markup.plot])
+def test_characters_that_nothing_shows_become_blanks(write):
+    assert write("a\x00b\x1bc") == "a b c"

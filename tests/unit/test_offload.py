@@ -9,11 +9,14 @@ import ecoflap
 import pytest
 import tiny
 import torch
+import transformers
 from ecoflap.errors import ModelError, PruningError
+from ecoflap.models import generic
 from ecoflap.models import offload as offloading
 from ecoflap.models.loading import Loader
 from ecoflap.models.offload import HostStore, Offload
 from ecoflap.scores import matrix_table
+from safetensors.torch import load_file, save_file
 
 
 @pytest.fixture(params=tiny.MODELS)
@@ -24,7 +27,7 @@ def family(request):
 def offloaded(model):
     blocks = [(block.name, block.module) for block in model.blocks]
     held = {f"{name}.{k}": p for name, module in blocks for k, p in module.named_parameters()}
-    model.weights = Offload(blocks, HostStore(held), torch.device("cpu"), torch.float32)
+    model.weights = Offload(blocks, HostStore(held), torch.device("cpu"))
     return model
 
 
@@ -42,9 +45,9 @@ def test_weights_that_the_number_format_cannot_hold_never_reach_the_device():
     first = next(iter(model.matrices()))
     with torch.no_grad():
         first.module.weight[0, 0] = 1e5
-    held = {f"{first.name}.weight": first.module.weight}
-    store = HostStore(held)
-    short = Offload([(first.name, first.module)], store, torch.device("cpu"), torch.float16)
+    store = HostStore({f"{first.name}.weight": first.module.weight})
+    first.module.weight = torch.nn.Parameter(torch.zeros_like(first.module.weight).half())
+    short = Offload([(first.name, first.module)], store, torch.device("cpu"))
     seen = f"{first.name}.weight is not finite in float16"
     with pytest.raises(ModelError, match=seen), short.resident(0):
         pass
@@ -185,3 +188,59 @@ def test_a_saved_config_asks_for_caches_as_the_loaded_one_did(tmp_path, offload)
     assert one["use_cache"]
     assert one == other
     assert not model.module.config.use_cache
+
+
+def t5_checkpoint(folder):
+    """A T5 whose ``wo`` transformers keeps in float32 where all else is float16."""
+    architectures.ARCHITECTURES["t5"].build().float().save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_what_transformers_keeps_in_float32_stays_so_wherever_it_waits(tmp_path, dtype):
+    folder = t5_checkpoint(tmp_path / "t5")
+    plain = transformers.T5ForConditionalGeneration.from_pretrained(
+        folder, dtype=getattr(torch, dtype)
+    ).state_dict()
+    wide = [name for name, tensor in plain.items() if tensor.dtype == torch.float32]
+    assert bool(wide) == (dtype == "float16")
+    batches = [architectures.ARCHITECTURES["t5"].batch(torch.Generator().manual_seed(0))]
+    scores = []
+    for offload in ("none", "cpu", "disk"):
+        loader = Loader(str(folder), dtype=getattr(torch, dtype), device="cpu", offload=offload)
+        model = generic.Adapter(loader.module(transformers.T5ForConditionalGeneration, None), None)
+        loader.place(model)
+        scores.append(ecoflap.score(model, batches)["score"].tolist())
+        model.save(tmp_path / offload)
+        stored = {
+            name: tensor
+            for file in (tmp_path / offload).glob("*.safetensors")
+            for name, tensor in load_file(file).items()
+        }
+        assert all(torch.equal(tensor, plain[name]) for name, tensor in stored.items())
+        assert {name: t.dtype for name, t in stored.items()} == {n: plain[n].dtype for n in stored}
+    assert scores[0] == scores[1] == scores[2]
+
+
+@pytest.mark.parametrize("shards", [False, True])
+@pytest.mark.parametrize("same_keys", [False, True])
+def test_other_files_beside_a_checkpoint_are_not_saved_with_it(tmp_path, same_keys, shards):
+    dense = tmp_path / "dense"
+    tiny.llama_model().module.save_pretrained(dense, max_shard_size="20KB" if shards else "1GB")
+    weights = {k: t for file in dense.glob("*.safetensors") for k, t in load_file(file).items()}
+    assert (dense / "model.safetensors").is_file() != shards
+    other = {k if same_keys else f"other.{k}": t + 1 for k, t in weights.items()}
+    save_file(other, dense / "model_ema.safetensors", metadata={"format": "pt"})
+    loader = Loader(str(dense), dtype=torch.float32, device="cpu", offload="disk")
+    model = generic.Adapter(loader.module(transformers.LlamaForCausalLM, None), None)
+    loader.place(model)
+    plan = ecoflap.allocate(matrix_table(model), sparsity="0.5", method="uniform")
+    ecoflap.prune(model, [], plan, criterion="magnitude")
+    model.save(tmp_path / "pruned")
+    found = {}
+    for file in (tmp_path / "pruned").glob("*.safetensors"):
+        found |= load_file(file)
+    assert found.keys() == weights.keys()
+    names = [f"{matrix.name}.weight" for matrix in model.matrices()]
+    zeros = sum((found[name] == 0).sum().item() for name in names)
+    assert zeros == sum(found[name].numel() for name in names) / 2

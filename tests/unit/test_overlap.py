@@ -237,3 +237,23 @@ def test_what_the_papers_models_are_asked_is_what_their_reports_compare():
         assert read["drawn"]["name"] == dataset
         texts = dataset == "c4"  # whose models are asked what lm-eval holds
         assert texts or read["evaluated"]
+
+
+def test_the_files_of_a_built_in_data_set_are_compared(tmp_path):
+    for name in ("train", "test"):
+        (tmp_path / f"{name}.txt").write_text(name, encoding="utf-8")
+    task = {"name": "wikitext-2", "split": "test", "view": "text", "folder": str(tmp_path)}
+    for pattern, shared in (("t*.txt", True), ("tr*.txt", False)):
+        drawn = made("hub", tmp_path, view="text", data_files=pattern, split="train")
+        if shared:
+            with pytest.raises(DataError, match=r"1 of task 't', such as .*test\.txt"):
+                overlap.compare(drawn, {"t": task})
+        else:
+            assert overlap.compare(drawn, {"t": task})["compared"] == ["t"]
+
+
+def test_all_splits_of_a_folder_count(tmp_path):
+    for name in ("train", "test"):
+        (tmp_path / f"{name}.txt").write_text(name, encoding="utf-8")
+    everything = made("hub", tmp_path, view="text", split="all")
+    assert len(overlap.files_of(everything)) == 2

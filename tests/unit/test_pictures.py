@@ -219,3 +219,16 @@ def test_the_pictures_of_easy_vqa_are_what_they_were():
     _, paths = easy_vqa.questions_of("test")
     found = example["image"].tobytes()
     assert any(Image.open(path).convert("RGB").tobytes() == found for path in paths.values())
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "CMYK", "I;16"])
+def test_an_uncompressed_tiff_is_turned_whether_it_is_read_by_path_or_not(mode, tmp_path):
+    """Pillow maps such a file into memory when it opens it by its path."""
+    colour = {"RGB": "red", "RGBA": "red"}.get(mode, 0)
+    image = Image.new(mode, (8, 4), colour)
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    image.save(tmp_path / "a.tif", exif=exif)
+    from_path = Picture("a", tmp_path / "a.tif").open()
+    from_bytes = Picture("a", (tmp_path / "a.tif").read_bytes).open()
+    assert from_path.size == from_bytes.size == (4, 8)

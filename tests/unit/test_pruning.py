@@ -10,6 +10,7 @@ import torch
 from ecoflap import artifacts, pruning
 from ecoflap.criteria import prune_matrix
 from ecoflap.errors import ArtifactError, ModelError, PruningError
+from ecoflap.finetuning import masks
 from ecoflap.scores import matrix_table
 from ecoflap.walk import Walk
 
@@ -271,3 +272,32 @@ def test_the_change_of_an_output_is_relative_to_what_it_was(before, after, chang
         places=SimpleNamespace(get=lambda tensor: tensor),
     )
     assert Walk._change(walk, SimpleNamespace(index=0)) == pytest.approx(change)
+
+
+@pytest.mark.parametrize("criterion", ["magnitude", "wanda", "sparsegpt"])
+def test_what_a_first_pass_removed_stays_removed_in_a_second(family, criterion):
+    model = family()
+    batches = tiny.batches(model, 2)
+    ecoflap.prune(model, batches, plan_for(model, "0.6"), criterion="magnitude")
+    first = {m.name: (m.module.weight == 0).clone() for m in model.matrices()}
+    report = ecoflap.prune(model, batches, plan_for(model, "0.3"), criterion=criterion)
+    gone = masks.removed(model)
+    achieved = report.set_index("name")["achieved_sparsity"]
+    for matrix in model.matrices():
+        zero = matrix.module.weight == 0
+        assert zero[first[matrix.name]].all()
+        assert torch.equal(gone[matrix.name], zero)
+        assert achieved[matrix.name] == zero.sum().item() / matrix.n_weights
+
+
+@pytest.mark.parametrize("plan", [None, [1], "plan"])
+def test_what_is_no_plan_is_told(plan):
+    with pytest.raises(PruningError, match="a plan without the column 'name'"):
+        ecoflap.prune(tiny.llama_model(), [], plan, criterion="magnitude")
+
+
+@pytest.mark.parametrize("pattern", [None, 24, (2, 4)])
+def test_what_is_no_pattern_is_told(pattern):
+    model = tiny.llama_model()
+    with pytest.raises(PruningError, match="Correct the pattern"):
+        ecoflap.prune(model, [], plan_for(model), criterion="magnitude", pattern=pattern)

@@ -1,13 +1,17 @@
 """Mistakes in a run's own file, merged with the files that ship as Snakemake merges them."""
 
 import copy
+import os
+import subprocess
+import sys
 
 import pytest
-from configs import SCHEMAS, merged
+from configs import ROOT, SCHEMAS, merged
 from ecoflap import config as configuration
 from ecoflap.errors import ConfigError
 from projects import SMALL
 
+VQA_FILES = {"questions": "q.json", "annotations": "a.json", "images": "{image_id}"}
 # place in the configuration, value (None: the key is taken out), what is said
 CONFIGS = [
     ("sedes", [1], "unknown key 'sedes'", "Did you mean 'seeds'"),
@@ -34,6 +38,10 @@ CONFIGS = [
     ("experiments/small-table/sparsities", ["0.50001"], "'0.50001'", "quoted"),
     ("experiments/small-table/sparsities", [0.5], "0.5", "text"),
     ("experiments/small-table/sparsities", [], "sparsities", "at least one entry"),
+    ("experiments/small-table/sparsities", ["0.5\n"], r"'0.5\n'", "It must match"),
+    ("models/demo-clip/label", " ", "' '", "text of at least 1 character"),
+    ("experiments/small-table/title", "\t", r"'\t'", "text of at least 1 character"),
+    ("datasets/vqav2/splits/..", VQA_FILES, "the split '..'", "letters, digits"),
     ("experiments/small-table/models", [], "models", "at least one entry"),
     ("experiments/small-table/models", None, "no models", "Add the key"),
     ("experiments/small-table/models", ["demo-clp"], "unknown model", "Did you mean 'demo-clip'"),
@@ -81,3 +89,24 @@ def test_a_mistake_is_told_with_its_remedy(path, value, said, remedy):
         configuration.check(merged(content), SCHEMAS)
     assert said in str(caught.value)
     assert remedy in str(caught.value)
+
+
+def test_yaml_that_snakemake_reads_is_read(tmp_path):
+    """In a flow mapping a key without value; libyaml refuses it, PyYAML alone does not."""
+    (tmp_path / "a.yaml").write_text("a: {b:, c: 1}\nd: 1\nd: 2\n", encoding="utf-8")
+    (problem,) = configuration.files_problems([tmp_path / "a.yaml"])
+    assert "'d' stands twice" in problem
+
+
+def test_a_folder_that_the_locale_cannot_name_is_told():
+    code = (
+        "from ecoflap import config; name = 'caf\\xe9';"
+        "print(*config._unnameable('config', {'data_folders': {'a': name}, 'title': name}))"
+    )
+    plain = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    path = str(ROOT / "workflow" / "scripts")
+    run = [sys.executable, "-c", code]
+    env = {**os.environ, **plain, "PYTHONPATH": path}
+    said = subprocess.run(run, env=env, capture_output=True, check=True).stdout.decode("ascii")
+    assert said.count("cannot name") == 1
+    assert "data_folders.a" in said

@@ -289,3 +289,22 @@ def test_ranges_of_blocks_are_for_zeroth_alone():
     model = tiny.llama_model()
     with pytest.raises(ConfigError, match="blocks with the estimator gradnorm"):
         ecoflap.score(model, tiny.batches(model, 1), blocks=range(1))
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"draws": 1.5}, "a whole number above 0"),
+        ({"draws": "2"}, "a whole number above 0"),
+        ({"draws": None}, "a whole number above 0"),
+        ({"epsilon": "1e-3"}, "a number above 0"),
+        ({"blocks": [99]}, "numbers from 0 to"),
+        ({"blocks": 0}, "numbers from 0 to"),
+        ({"blocks": ["a"]}, "numbers from 0 to"),
+        ({"blocks": []}, "numbers from 0 to"),
+    ],
+)
+def test_settings_of_another_kind_are_told(settings, told):
+    model = tiny.llama_model()
+    with pytest.raises(ConfigError, match=told):
+        ecoflap.score(model, tiny.batches(model, 1), estimator="zeroth", **settings)

@@ -222,3 +222,9 @@ def test_labels_with_characters_that_tables_use_stay_text():
     assert r"a\|b" in tables.pipe_table(table)
     escaped = r"a\textbar{}b \{c\} \textbackslash{}d \~{} \^{}"
     assert markup.latex(table["Method"][0]) == escaped
+
+
+def test_a_huge_number_is_short():
+    assert tables._cell(1.5e30, float("nan"), "Perplexity") == "1.5e+30"
+    assert tables._cell(123456.7, float("nan"), "Perplexity") == "123456.7"
+    assert tables._cell(float("inf"), float("nan"), "Perplexity") == "inf"

@@ -339,7 +339,10 @@ def test_perplexity_is_a_plain_sum_over_tokens(monkeypatch):
 
 @pytest.mark.parametrize(
     ("settings", "problem"),
-    [({"window": 1}, "windows of 1 token"), ({"window": 30}, "1 windows of text asked for, 0")],
+    [
+        ({"window": 1}, "windows of 1 token"),
+        ({"window": 30}, r"1 windows of 1 text.s. asked for, 0"),
+    ],
 )
 def test_windows_in_which_nothing_is_predicted_are_refused(monkeypatch, settings, problem):
     model = tiny.llama_model()
@@ -368,3 +371,28 @@ def test_a_task_that_lm_eval_does_not_know_is_told():
     task = {"kind": "multiple-choice", "task": "no_such_task", "shots": 0}
     with pytest.raises(DataError, match="lm-eval cannot run the task 'no_such_task'"):
         tasks.predict(model, task)
+
+
+def test_windows_are_counted_over_all_texts(monkeypatch, caplog):
+    """Texts of 5, 1 and 4 tokens in windows of 2: two, none and two."""
+
+    class Model:
+        def windows(self, text, length):
+            tokens = torch.tensor([int(word) for word in text.split()])
+            count = len(tokens) // length
+            return tokens[: count * length].reshape(count, length)
+
+        def negative_log_likelihood(self, tokens):
+            return tokens[:, 1].double()
+
+    texts = ["1 2 3 4 5", "6", "7 8 9 10"]
+    examples = [{"id": str(number), "text": text} for number, text in enumerate(texts)]
+    task = {"kind": "perplexity", "window": 2}
+    everything, _ = run(monkeypatch, Model(), examples, **task)
+    assert everything["id"].tolist() == ["0/window-0", "0/window-1", "2/window-0", "2/window-1"]
+    assert [values[0] for values in everything["values"]] == [2, 4, 8, 10]
+    assert "1 of 3 texts are shorter than a window" in caplog.text
+    three, _ = run(monkeypatch, Model(), examples, **task, windows=3)
+    assert three["id"].tolist() == ["0/window-0", "0/window-1", "2/window-0"]
+    with pytest.raises(DataError, match=r"5 windows of 3 text.s. asked for, 4 found"):
+        run(monkeypatch, Model(), examples, **task, windows=5)

@@ -3,12 +3,14 @@
 import ecoflap
 import hooks
 import pytest
+import tiny
 import torch
 import transformers
 import zoo
 from ecoflap.criteria import wanda
-from ecoflap.errors import PruningError
+from ecoflap.errors import ModelError, PruningError
 from ecoflap.models import generic
+from ecoflap.scores import matrix_table
 from ecoflap.walk import Walk
 from noise import randomize
 from zoo import Case
@@ -201,3 +203,168 @@ def test_a_tower_of_videos_sees():
         "model.language_model.layers": "language",
     }
     assert {name: model.tower_of(name) for name in towers} == towers
+
+
+def contrastive_batch(samples: int) -> dict:
+    """As many captions as tokens, with padding; the loss compares the samples with each other."""
+    batch = square_batch(samples, samples)
+    del batch["labels"]
+    generator = torch.Generator().manual_seed(1)
+    return batch | {"pixel_values": torch.randn(samples, 3, 32, 32, generator=generator)}
+
+
+def test_a_square_batch_whose_loss_compares_samples_stays_whole():
+    model = tiny.clip_model()
+    side = model.module.config.vision_config.image_size
+    batch = contrastive_batch(7)
+    batch["pixel_values"] = torch.randn(7, 3, side, side)
+    assert_as_in_plain_forwards(
+        model,
+        [batch],
+        lambda matrix, b: None if matrix.tower == "vision" else b["attention_mask"].bool(),
+    )
+
+
+def bridge_tower() -> generic.Adapter:
+    """Its steps run in an order in which an early one comes again after later ones."""
+    text = TEXT | {"hidden_size": 64, "num_hidden_layers": 3}
+    vision = {"hidden_size": 64, "num_hidden_layers": 3, "patch_size": 8, "image_size": 16}
+    config = transformers.BridgeTowerConfig(
+        hidden_size=64,
+        intermediate_size=24,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        text_config=text,
+        vision_config=vision,
+    )
+    module = transformers.BridgeTowerForImageAndTextRetrieval(config)
+    return generic.Adapter(randomize(module, 0.08), None)
+
+
+def test_a_step_that_comes_again_after_later_ones_is_walked():
+    model = bridge_tower()
+    generator = torch.Generator().manual_seed(0)
+    batch = {
+        "input_ids": torch.randint(3, 40, (2, 8), generator=generator),
+        "pixel_values": torch.randn(2, 3, 16, 16, generator=generator),
+        "labels": torch.tensor([1, 0]),
+    }
+    calls = Walk(model, [batch], wanda).surveys[0][0].calls
+    assert any(calls.count(step) > 1 for step in calls)
+    assert_as_in_plain_forwards(model, [batch], lambda *_: None)
+
+
+BART = {"vocab_size": 40, "decoder_start_token_id": 2}
+
+
+def test_tokens_that_a_decoder_is_given_are_all_real():
+    model = zoo.build(Case("BartForConditionalGeneration", BART))
+    batch = square_batch(2, 8)
+    given = torch.randint(2, 30, (2, 5), generator=torch.Generator().manual_seed(3))
+    labels = given.clone()
+    labels[:, :2] = -100  # a prompt, which is read all the same
+
+    def real(matrix, b):
+        crossed = "encoder_attn" in matrix.name and matrix.name.endswith(("k_proj", "v_proj"))
+        return None if ".decoder." in matrix.name and not crossed else b["attention_mask"].bool()
+
+    batch |= {"decoder_input_ids": given, "labels": labels}
+    assert_as_in_plain_forwards(model, [batch], real)
+
+
+def test_a_decoder_that_reads_the_text_moved_on_by_one_leaves_its_padding_out():
+    """Where labels are no tokens; expected: those that the decoder reads and are no padding."""
+    model = zoo.build(Case("BartForSequenceClassification", BART | {"pad_token_id": 0}))
+    batch = square_batch(2, 8)
+    batch["input_ids"][:, -1] = 1  # the end, by which this class finds its token
+    batch["input_ids"][0, 4] = 1
+    batch["input_ids"][0, 5:] = 0
+    batch["labels"] = torch.tensor([0, 1])
+    read = []
+    embed = model.module.model.decoder.embed_tokens
+    handle = embed.register_forward_pre_hook(lambda _, args: read.append(args[0]))
+    with torch.no_grad():
+        model.loss(batch)
+    handle.remove()
+    decoded = read[0] != 0
+
+    def real(matrix, b):
+        crossed = "encoder_attn" in matrix.name and matrix.name.endswith(("k_proj", "v_proj"))
+        return decoded if ".decoder." in matrix.name and not crossed else b["attention_mask"].bool()
+
+    assert_as_in_plain_forwards(model, [batch], real)
+
+
+def with_noise(model: generic.Adapter, noise) -> generic.Adapter:
+    layer = model.module.model.layers[0]
+    forward = layer.forward
+    layer.forward = lambda x, *args, **kwargs: noise(forward(x, *args, **kwargs))
+    return model
+
+
+USES = {
+    "score": lambda model, batches: ecoflap.score(model, batches),
+    "prune": lambda model, batches: ecoflap.prune(
+        model, batches, ecoflap.allocate(matrix_table(model), sparsity="0.5", method="uniform")
+    ),
+}
+
+
+@pytest.mark.parametrize("use", USES)
+def test_a_model_that_is_random_is_refused(use):
+    model = zoo.build(Case("LlamaForCausalLM"))
+    with_noise(model, lambda x: torch.nn.functional.dropout(x, 0.1, training=True))
+    with pytest.raises(ModelError, match="two forwards of LlamaForCausalLM on one batch differ"):
+        USES[use](model, [square_batch(2, 8)])
+
+
+def test_random_numbers_that_change_nothing_are_no_matter():
+    model = zoo.build(Case("LlamaForCausalLM"))
+    with_noise(model, lambda x: x if torch.rand(()) >= 0 else -x)
+    assert len(ecoflap.score(model, [square_batch(2, 8)]))
+
+
+def test_a_model_in_training_is_scored_in_eval_mode():
+    scores = []
+    for training in (False, True):
+        model = zoo.build(Case("LlamaForCausalLM", {"attention_dropout": 0.3}))
+        model.module.train(training)
+        scores.append(ecoflap.score(model, [square_batch(2, 8)])["score"].tolist())
+    assert scores[0] == scores[1]
+
+
+@pytest.mark.parametrize("use", USES)
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"input_ids": torch.full((2, 8), 99)},  # beyond the vocabulary
+        {"input_ids": torch.zeros(2, 8)},
+        {"labels": torch.zeros(2, 5, dtype=torch.long)},
+        {"labels": torch.full((2, 8), 99)},
+    ],
+)
+def test_a_batch_that_the_model_cannot_take_is_told(wrong, use):
+    with pytest.raises(ModelError, match=r"cannot run on a batch of input_ids \[2, 8\].*\("):
+        USES[use](zoo.build(Case("LlamaForCausalLM")), [square_batch(2, 8) | wrong])
+
+
+DYNAMIC = {
+    "max_position_embeddings": 16,
+    "rope_parameters": {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 10000.0},
+}
+
+
+@pytest.mark.parametrize("use", USES)
+def test_positions_that_depend_on_earlier_texts_are_refused(use):
+    model = zoo.build(Case("LlamaForCausalLM", DYNAMIC))
+    with pytest.raises(ModelError, match="texts of 8 to 40 tokens.*at most 16 tokens, or all of"):
+        USES[use](model, [square_batch(2, 40), square_batch(2, 8)])
+    USES[use](model, [square_batch(2, 16), square_batch(2, 8)])
+
+
+def test_texts_of_one_length_have_the_same_scores_twice():
+    model = zoo.build(Case("LlamaForCausalLM", DYNAMIC))
+    batches = [square_batch(2, 40), square_batch(3, 40)]
+    ecoflap.score(model, batches)  # after which the model has seen such texts
+    once, twice = (ecoflap.score(model, batches)["score"].tolist() for _ in range(2))
+    assert once == twice

@@ -149,10 +149,15 @@ def overlap_of(entry):
 
 def overlap_code(wildcards):
     read = settings.check_overlap(config, **dict(wildcards.items()))
-    layouts = [
-        entry["layout"] for entry in (read["drawn"], *read["evaluated"].values())
+    readers = [
+        (
+            LAYOUTS.module_name(entry["layout"])
+            if "layout" in entry
+            else DATASETS.module_name(entry["name"])
+        )
+        for entry in (read["drawn"], *read["evaluated"].values())
     ]
-    return code("check_overlap.py", map(LAYOUTS.module_name, layouts))
+    return code("check_overlap.py", readers)
 
 
 # prepare_model

@@ -9,7 +9,7 @@ import torch
 from ecoflap import artifacts
 from ecoflap.allocation import exact
 from ecoflap.models.base import Matrix, Model
-from ecoflap.models.inputs import check_pictures
+from ecoflap.models.inputs import check_batch
 from ecoflap.pruning import report_row, report_table
 from ecoflap.scores.gradients import over_batches
 
@@ -64,7 +64,7 @@ def prune_iterative_obd(
     """
     start = time.perf_counter()
     batches = model.ready(batches)
-    check_pictures(model, batches[0])
+    check_batch(model, batches[0])
     p = exact(sparsity)
     for step in range(1, OBD_STEPS + 1):
         fisher: dict[str, torch.Tensor] = {}

@@ -1,6 +1,7 @@
 """Checks what a configuration says about data sets. Needs no torch."""
 
 import inspect
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
@@ -9,6 +10,8 @@ from ecoflap.checks_leaks import leaks
 from ecoflap.checks_samples import prompt_problems, sample_problems, view_problems
 from ecoflap.errors import message
 from ecoflap.registry import DATASETS, LAYOUTS, unknown
+
+SPLIT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 def data_problems(config: Mapping) -> Iterator[str]:
@@ -125,6 +128,12 @@ def _source_problems(place: str, config: Mapping, name: str, entry: Mapping) -> 
         yield message(f"{place}: no place", allowed, "Add where the files lie.")
     form = LAYOUTS.get(entry["layout"]).FORM
     for split, files in entry["splits"].items():
+        if not (isinstance(split, str) and SPLIT.fullmatch(split)):
+            yield message(
+                f"{place}: the split {split!r} cannot be part of a path",
+                "letters, digits, and . _ - after the first of them",
+                "Rename it here; files say what it is called in the data set.",
+            )
         yield from _key_problems(f"{place}.splits.{split}", files, form.required, form.optional)
     yield from _key_problems(f"{place}.columns", entry.get("columns", {}), (), form.columns)
 

@@ -84,7 +84,7 @@ def _evaluate(tasks: list[str]) -> str:
 
 
 def asked(config: Mapping, dataset: Mapping) -> list[str]:
-    """Returns the tasks, of data sets that are not built in, of the models that get samples.
+    """Returns the tasks, of data sets with files of their own, of the models that get samples.
 
     Args:
         config: The merged configuration.
@@ -95,8 +95,14 @@ def asked(config: Mapping, dataset: Mapping) -> list[str]:
         for model in entry["models"]:
             if _gets(config, experiment, model, dataset):
                 found += targets.takes(config, experiment, model)
-    tasks = {name: config["tasks"][name].get("dataset", {}) for name in dict.fromkeys(found)}
-    return [name for name, used in tasks.items() if used.get("name") in config["datasets"]]
+    tasks = {name: config["tasks"][name].get("dataset") for name in dict.fromkeys(found)}
+    return [name for name, used in tasks.items() if used and _has_files(config, used["name"])]
+
+
+def _has_files(config: Mapping, name: str) -> bool:
+    """Tells whether a data set is made of files here, or of a hub's table: built-in ones may be."""
+    built_in = name in DATASETS and hasattr(DATASETS.get(name), "FILES")
+    return name in config["datasets"] or (built_in and name in config["data_folders"])
 
 
 def _gets(config: Mapping, experiment: str, model: str, dataset: Mapping) -> bool:
@@ -120,12 +126,22 @@ def origin(config: Mapping, dataset: Mapping) -> Origin:
     files, real = where.get("files", {}), folder and os.path.realpath(folder)
     if "layout" not in where:
         module = DATASETS.get(name) if name in DATASETS else None
+        file = getattr(module, "FILES", {}).get(split)
+        if folder and file:
+            return Origin(os.path.realpath(os.path.join(folder, file)), None, None, None)
         hub = None if folder else getattr(module, "HUB_ID", None)
         place = real or (hub.lower() if hub else name)
-        return Origin(place, module.HUB_CONFIG if hub else None, None, frozenset([split]))
+        return Origin(place, None, None, frozenset([split]))  # configs of it share their texts
     if where["layout"] == "hub":
+        file = os.path.join(folder or "", files.get("data_files", ""))
+        if folder and os.path.isfile(file):
+            return Origin(os.path.realpath(file), None, None, None, real)
         place = real or where.get("hub", name).lower()
         parts = _names(re.sub(r"\[.*?\]", "", files.get("split", split)), "+")  # test[:50%]
+        if "data_files" in files:  # whose split is "train", whatever they are called
+            parts = frozenset(re.findall("[a-z]+", files["data_files"].lower()))
+        if "all" in parts:
+            parts = None
         return Origin(place, files.get("config"), files.get("data_files"), parts, real)
     form = LAYOUTS.get(where["layout"]).FORM if where["layout"] in LAYOUTS else None
     if form is None:

@@ -2,7 +2,9 @@
 
 import copy
 import math
+import os
 import re
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
@@ -61,10 +63,28 @@ def _properties(
             yield from validator.descend(instance[key], entry, path=key, schema_path=key)
 
 
+def _pattern(
+    validator: jsonschema.Validator, pattern: str, instance: object, _schema: Mapping
+) -> Iterator[jsonschema.ValidationError]:
+    """Checks a form to the end of the text: a line feed there would become part of a path."""
+    if validator.is_type(instance, "string"):
+        found = re.search(pattern, instance)
+        if not found or (pattern.endswith("$") and found.end() < len(instance)):
+            yield jsonschema.ValidationError(f"{instance!r} does not match {pattern!r}")
+
+
+def _min_length(
+    _: jsonschema.Validator, least: int, instance: object, _schema: Mapping
+) -> Iterator[jsonschema.ValidationError]:
+    """Checks that a text has something to read."""
+    if isinstance(instance, str) and len(instance.strip()) < least:
+        yield jsonschema.ValidationError(f"{instance!r} is empty")
+
+
 # JSON calls 1.0 an integer; in a path it would be another seed than 1.
 Validator = jsonschema.validators.extend(
     jsonschema.Draft202012Validator,
-    {"properties": _properties},
+    {"properties": _properties, "pattern": _pattern, "minLength": _min_length},
     type_checker=jsonschema.Draft202012Validator.TYPE_CHECKER.redefine(
         "integer", lambda _, value: isinstance(value, int) and not isinstance(value, bool)
     ),
@@ -75,14 +95,35 @@ OTHER_TARGETS = ("all", "preflight", "download", "verify")
 RESERVED = {"variants": (DENSE,), "experiments": (*OTHER_TARGETS, *STAGES)}
 
 
-class _Loader(yaml.CSafeLoader):
-    """Reads YAML and remembers the keys that a mapping has twice, of which the last would count."""
+class _Keys:
+    """Remembers the keys that a mapping has twice, of which the last would count."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
         keys = [self.construct_object(key) for key, _ in node.value if key.tag != MERGE]
         for key in dict.fromkeys(key for key in keys if keys.count(key) > 1):
             self.twice.append((key, node.start_mark.line + 1))
         return super().construct_mapping(node, deep)
+
+
+class _Fast(_Keys, yaml.CSafeLoader):
+    """Reads most YAML."""
+
+
+class _Whole(_Keys, yaml.SafeLoader):
+    """Reads all that Snakemake does, which is a little more (``{a:, b: 1}``)."""
+
+
+def _twice(text: str) -> list[tuple[str, int]]:
+    """Returns the keys that a mapping of a YAML text has twice, and the line of that mapping."""
+    for kind in (_Fast, _Whole):
+        loader = kind(text)
+        loader.twice = []
+        try:
+            loader.get_single_data()
+        except yaml.YAMLError:
+            continue
+        return loader.twice
+    return []  # Snakemake has told why
 
 
 def files_problems(files: Iterable[str | Path]) -> Iterator[str]:
@@ -92,10 +133,7 @@ def files_problems(files: Iterable[str | Path]) -> Iterator[str]:
         files: The files that were read.
     """
     for file in files:
-        loader = _Loader(Path(file).read_text(encoding="utf-8"))
-        loader.twice = []
-        loader.get_single_data()
-        for key, line in loader.twice:
+        for key, line in _twice(Path(file).read_text(encoding="utf-8")):
             yield message(
                 f"{file}: '{key}' stands twice in the mapping that begins at line {line}",
                 "each name once",
@@ -141,6 +179,7 @@ def check(
         problems += _schema_problems(section, content, _schema(schemas, section))
         if section != "plotting":
             problems += _id_problems(section, content)
+    problems += _unnameable("config", config)
     if not problems:
         problems += reference_problems(config)
     if not problems:
@@ -200,6 +239,25 @@ def _not_finite(place: str, content: object) -> Iterator[str]:
             yield from _not_finite(f"{place}.{key}", value)
     elif isinstance(content, float) and not math.isfinite(content):
         yield message(f"{place}: {content}", "a finite number", "Correct the value.")
+
+
+PATHS = ("folder", "path", "file", "data_folders", "environments")  # keys of what names files
+
+
+def _unnameable(place: str, content: object, *, named: bool = False) -> Iterator[str]:
+    """Yields the paths that the locale of this machine has no bytes for."""
+    if isinstance(content, Mapping):
+        for key, value in content.items():
+            yield from _unnameable(f"{place}.{key}", value, named=named or key in PATHS)
+    elif isinstance(content, str) and named:
+        try:
+            os.fsencode(content)
+        except UnicodeEncodeError:
+            yield message(
+                f"{place}: the locale ({sys.getfilesystemencoding()}) cannot name {content!a}",
+                "paths that the locale has letters for",
+                "Set PYTHONUTF8=1, or a locale such as LC_ALL=C.UTF-8.",
+            )
 
 
 @cache

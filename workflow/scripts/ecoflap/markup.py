@@ -41,8 +41,9 @@ MARKDOWN = re.compile(r"[\\`*\[\]<|~#$]|(?<![^\W_])_|_(?![^\W_])|&(?=#?\w+;)")
 
 
 def one_line(text: object) -> str:
-    """Returns a text on one line, with single blanks between its words."""
-    return " ".join(str(text).split())
+    """Returns a text on one line, with single blanks between its words, and nothing unprintable."""
+    seen = (" " if unicodedata.category(letter) == "Cc" else letter for letter in str(text))
+    return " ".join("".join(seen).split())
 
 
 def markdown(text: object) -> str:
@@ -61,7 +62,8 @@ def code(text: object) -> str:
 def latex(text: object) -> str:
     """Returns what shows a text in LaTeX."""
     found = unicodedata.normalize("NFC", one_line(text)).translate(LATEX)
-    return re.sub("-(?=-)", "-{}", found)  # two would become a dash
+    found = re.sub("-(?=-)", "-{}", found)  # two would become a dash
+    return re.sub(r"^(?=[\[*])", "{}", found)  # after the end of a row they are its arguments
 
 
 def needs_unicode(text: str) -> bool:

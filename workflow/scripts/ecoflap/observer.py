@@ -122,17 +122,14 @@ def attended(mask: torch.Tensor) -> torch.Tensor | None:
     return None if mask.dim() != 2 or mask.all() else mask.bool()
 
 
-def apart(batch: Mapping[str, torch.Tensor]) -> list[Mapping[str, torch.Tensor]]:
-    """Splits a padded batch of as many samples as tokens: no axis could be told from the other.
+def told_apart(batch: Mapping[str, torch.Tensor]) -> Mapping[str, torch.Tensor] | None:
+    """Returns a padded batch of as many samples as tokens without its last sample; else None.
 
     Models that compute on [tokens, samples] (XLNet, FSMT) are known by the shape of what their
-    matrices read.
+    matrices read, which such a batch does not tell.
 
     Args:
         batch: One batch.
-
-    Returns:
-        The batch, or its first sample and the others.
 
     Raises:
         PruningError: if a tensor has not one entry for each sample.
@@ -143,9 +140,9 @@ def apart(batch: Mapping[str, torch.Tensor]) -> list[Mapping[str, torch.Tensor]]
         if (name.endswith("attention_mask") and tensor.dim() == 2 and not tensor.all())
         or (name == "labels" and tensor.dim() == 2 and (tensor == IGNORED).any())
     ]
-    square = [name for name in square if len(batch[name]) == batch[name].shape[1] > 1]
+    square = [name for name in square if len(batch[name]) == batch[name].shape[1] > 2]
     if not square:
-        return [batch]
+        return None
     samples = len(batch[square[0]])
     if any(len(tensor) != samples for tensor in batch.values()):
         raise PruningError(
@@ -156,8 +153,7 @@ def apart(batch: Mapping[str, torch.Tensor]) -> list[Mapping[str, torch.Tensor]]
                 "Pass batches of one sample more or less.",
             )
         )
-    parts = (slice(1), slice(1, None))
-    return [{name: tensor[part] for name, tensor in batch.items()} for part in parts]
+    return {name: tensor[:-1] for name, tensor in batch.items()}
 
 
 def _sizes(shape: torch.Size) -> list[int]:

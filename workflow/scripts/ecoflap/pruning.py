@@ -117,7 +117,8 @@ def prune(
 
 
 def _planned(model: Model, plan: "pd.DataFrame") -> dict[str, float]:
-    absent = [column for column in PLAN_COLUMNS if column not in plan]
+    table = hasattr(plan, "columns")
+    absent = [column for column in PLAN_COLUMNS if not table or column not in plan]
     if absent:
         raise PruningError(
             message(
@@ -141,7 +142,9 @@ def _planned(model: Model, plan: "pd.DataFrame") -> dict[str, float]:
             )
         )
     if names != set(planned) or len(plan) != len(planned):
-        odd = sorted(names.symmetric_difference(planned)) or ["a matrix that is named twice"]
+        odd = sorted(names.symmetric_difference(planned), key=str) or [
+            "a matrix that is named twice"
+        ]
         raise PruningError(
             message(
                 f"the plan does not fit the model: {odd[0]} ({len(odd)} in all)",
@@ -179,12 +182,19 @@ def _prune_one(
     statistics: torch.Tensor | None,
     selection: Selection,
 ) -> float:
-    """Prunes a matrix in place, keeps its mask, returns the achieved sparsity."""
+    """Prunes a matrix in place, keeps its mask, returns the achieved sparsity.
+
+    What an earlier pass removed stays removed, and counts.
+    """
     weight = matrix.module.weight
     try:
         new, mask = criteria.apply(criterion, weight.detach(), statistics, selection)
     except PruningError as error:
         raise PruningError(f"{matrix.name}: {error}") from error
+    earlier = model.masks.get(matrix.name)
+    if earlier is not None:
+        mask = mask | artifacts.unpack_mask(earlier, tuple(mask.shape)).to(mask.device)
+        new = new.masked_fill(mask, 0)
     with torch.no_grad():
         weight.copy_(new)
     model.masks[matrix.name] = artifacts.pack_mask(mask)

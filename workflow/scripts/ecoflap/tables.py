@@ -228,7 +228,7 @@ def _digits(value: float, column: str) -> int:
 
 
 def _number(value: float, digits: int) -> str:
-    return f"{value:.{digits}f}"
+    return f"{value:.{digits}f}" if not abs(value) >= 1e6 or math.isinf(value) else f"{value:.3g}"
 
 
 def _cell(value: float, error: float, column: str) -> str:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from types import ModuleType
 
 import torch
@@ -9,8 +10,8 @@ import torch
 from ecoflap import activations, blocks
 from ecoflap.errors import PruningError, message
 from ecoflap.models.base import Block, Model
-from ecoflap.models.inputs import check_pictures
-from ecoflap.observer import Observer, apart
+from ecoflap.models.inputs import check_forward, check_pictures
+from ecoflap.observer import Observer, told_apart
 from ecoflap.uses import CallsAlone
 
 
@@ -30,16 +31,17 @@ class Walk:
             criterion: A module of `ecoflap.criteria`, whose statistics are gathered.
         """
         self.model = model
-        self.batches = [part for batch in batches for part in apart(batch)]
+        self.batches = batches
         self.criterion = criterion
         self.modules = [step.module for step in model.steps()]
         self.places = activations.places(model)
-        self.traces = [blocks.Trace() for _ in self.batches]
+        self.traces = [blocks.Trace() for _ in batches]
         self.before: blocks.Trace | None = None
+        said = check_forward(model, batches[0]) if batches else []
         self.surveys = self._survey()
         self._check_reached()
-        if self.batches:
-            check_pictures(model, batches[0])
+        if batches:
+            check_pictures(model, batches[0], said)
 
     def _survey(self) -> list[tuple[blocks.Trace, frozenset[int]]]:
         """Returns what `blocks.survey` finds for each batch; what has one form is alike.
@@ -58,11 +60,29 @@ class Walk:
                         lambda batch=batch: self.model.loss(batch),
                         self.model.resident,
                     )
+                self._check_rows(batch)
         orders = [(number, found[form][0].order()) for number, form in enumerate(forms)]
         other = next((number for number, order in orders if order != orders[0][1]), None)
         if other is not None:
             raise _other_order(other)
         return [found[form] for form in forms]
+
+    def _check_rows(self, batch: Mapping) -> None:
+        """Looks at what all matrices read where the shape of a batch does not tell its axes."""
+        part = told_apart(batch)
+        if part is None:
+            return
+        with ExitStack() as watched, torch.no_grad():
+            for block in self.model.blocks:
+                observer = Observer(self.model, block, lambda tokens: tokens.new_zeros(()), {})
+                watched.enter_context(observer.watching(part))
+            blocks.run(
+                self.model.block_modules(),
+                lambda: self.model.loss(part),
+                keep=lambda block: False,
+                around=self.model.resident,
+                places=self.places,
+            )
 
     def __iter__(self) -> Iterator[Block]:
         """Yields the blocks as the model runs them, each with its weights on the device.
@@ -163,9 +183,16 @@ class Walk:
         return (changed / total) ** 0.5
 
     def _span(self, number: int, block: Block) -> tuple[int, int]:
-        """Returns the positions of the first and the last call of a block on a batch."""
+        """Returns from where to where a batch runs for a block.
+
+        From its first call to its last, or on to the first call of the next one: between them a
+        block that came before may be called again.
+        """
         calls, _ = self.surveys[number]
-        return calls.first_call(block.index), calls.last_call(block.index)
+        following = next((after for one, after in self._pairs() if one is block), None)
+        before_next = calls.first_call(following.index) - 1 if following else 0
+        last = max(calls.last_call(block.index), before_next)
+        return calls.first_call(block.index), last
 
     def _run(self, number: int, block: Block, *, to_end: bool = False) -> blocks.Trace:
         """Runs a block on a batch, and what lies between its calls; to the model's end if asked.

@@ -62,15 +62,24 @@ def allocate(
         AllocationError: for unknown names, missing columns, scores without a meaning and budgets
             without a solution, naming the matrix or group.
     """
-    if of is not None and of < 1:
-        raise AllocationError(message(f"N:M with M = {of}", "at least 1", "Correct M."))
+    if of is not None and (type(of) is not int or of < 1):
+        allowed = "a whole number, at least 1"
+        raise AllocationError(message(f"N:M with M = {of!r}", allowed, "Correct M."))
     for kind, name, known in (
         ("allocation", method, METHODS),
         ("granularity", granularity, GRANULARITIES),
         ("reduction", reduction, REDUCTIONS),
     ):
-        if name not in known:
-            raise AllocationError(unknown(kind, name, known))
+        if str(name) not in known:
+            raise AllocationError(unknown(kind, str(name), known))
+    if not hasattr(scores, "reset_index"):
+        raise AllocationError(
+            message(
+                f"scores of the type {type(scores).__name__}",
+                "the table that ecoflap.score returns",
+                "Run ecoflap.score first.",
+            )
+        )
     table = scores.reset_index(drop=True)
     _check(table, method)
     keep, group_sparsity = np.zeros(len(table), dtype=np.int64), np.zeros(len(table))
@@ -111,6 +120,17 @@ def _check(table: "pd.DataFrame", method: str) -> None:
                     else "Run ecoflap.score first.",
                 )
             )
+    for column in (*GRANULARITIES["matrix"], "n_weights", *METHODS[method].columns):
+        number = column in ("n_weights", "score")
+        if table[column].isna().any() and column != "score":
+            seen, allowed = f"{column} is empty in a row", "a value in each row"
+        elif number and table[column].dtype.kind not in "biuf":
+            seen, allowed = f"{column} holds {table[column].dtype}", "numbers"
+        else:
+            continue
+        raise AllocationError(
+            message(f"the scores: {seen}", allowed, "Pass what ecoflap.score returned.")
+        )
     twice = table["name"][table["name"].duplicated()]
     if len(twice):
         raise AllocationError(

@@ -109,7 +109,7 @@ def parse_pattern(pattern: str) -> tuple[int | None, int]:
     Raises:
         PruningError: if it is neither.
     """
-    found = PATTERN.fullmatch(pattern)
+    found = PATTERN.fullmatch(str(pattern))
     if found:
         of = int(found["of"])
         kept = None if found["kept"] == "n" else int(found["kept"])

@@ -62,11 +62,15 @@ def load(source: Mapping, *, split: str, view: str) -> list[dict]:
 
 
 def left_out(source: Mapping, *, split: str, view: str) -> Counter[str]:
-    """Counts what lies in the folder and is no example, by the reason."""
-    folders, found = _folders(images_of(source))
+    """Counts what lies in the folder and is no example, by the reason, and classes without one."""
+    root = images_of(source)
+    folders, found = _folders(root)
     for folder in folders:
         _pictures(folder, found)
-    return found
+    absent = set(_names(source) or ()) - {name_of(path, root) for path in folders}
+    return found + Counter(
+        {"classes without a folder, which no picture is compared with": len(absent)}
+    )
 
 
 def _folders(root: Path) -> tuple[list[Path], Counter[str]]:

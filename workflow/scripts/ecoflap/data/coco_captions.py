@@ -1,7 +1,8 @@
 """Captions in COCO's JSON layout, which NoCaps shares."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping
+from pathlib import Path
 
 from ecoflap.data.files import (
     Form,
@@ -34,11 +35,8 @@ def load(source: Mapping, *, split: str, view: str) -> list[dict]:
         Examples with ``id``, ``image``, ``captions``, and with NoCaps ``kind``, the domain
         (in-domain, near-domain, out-domain).
     """
-    path, images = path_of(source, "captions"), images_of(source)
-    content = read_json(path, dict)
-    captions = defaultdict(list)
-    for entry in take(content, "annotations", path, list):
-        captions[take_id(entry, "image_id", path)].append(take_text(entry, "caption", path))
+    images = images_of(source)
+    path, content, captions = _read(source)
     examples = []
     for entry in take(content, "images", path, list):
         number, name = take_id(entry, "id", path), take_name(entry, "file_name", path)
@@ -51,3 +49,21 @@ def load(source: Mapping, *, split: str, view: str) -> list[dict]:
             }
         )
     return examples
+
+
+def left_out(source: Mapping, *, split: str, view: str) -> Counter[str]:
+    """Counts the captions whose picture the file does not list."""
+    path, content, captions = _read(source)
+    for entry in take(content, "images", path, list):
+        captions.pop(take_id(entry, "id", path), None)
+    return Counter({"captions of pictures that are not listed": sum(map(len, captions.values()))})
+
+
+def _read(source: Mapping) -> tuple[Path, dict, dict[str | int, list[str]]]:
+    """Returns the file, its content, and the captions by the number of their picture."""
+    path = path_of(source, "captions")
+    content = read_json(path, dict)
+    captions = defaultdict(list)
+    for entry in take(content, "annotations", path, list):
+        captions[take_id(entry, "image_id", path)].append(take_text(entry, "caption", path))
+    return path, content, captions

@@ -112,6 +112,8 @@ def picture_of(source: Mapping, image_id: Any) -> Picture:
     pattern = named(source, "images")
     try:
         name = pattern.format(image_id=image_id)
+        if pattern.format(image_id=0) == pattern.format(image_id=1):
+            raise ValueError("it names one picture, whatever the id")
     except (LookupError, ValueError, AttributeError) as error:
         raise DataError(
             message(
@@ -138,14 +140,25 @@ def read_json_lines(path: Path) -> list[Any]:
     Raises:
         DataError: if a line is no JSON.
     """
-    return [_parsed(line, path) for line in read_lines(path)]
+    lines = enumerate(read_text(path).split("\n"), start=1)
+    return [_parsed(line, f"line {number} of {path}") for number, line in lines if line.strip()]
 
 
-def _parsed(content: str, path: Path) -> Any:
+def _parsed(content: str, place: Path | str) -> Any:
     try:
-        return json.loads(content)
+        return json.loads(content, object_pairs_hook=_object)
     except (ValueError, RecursionError) as error:
-        raise _damaged(path, "JSON", error) from error
+        raise _damaged(place, "JSON", error) from error
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Makes an object; of a key with two values one would be lost."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        twice = [key for key, value in pairs if found[key] != value]
+        if twice:
+            raise ValueError(f"the key '{twice[0]}' has two values")
+    return found
 
 
 def read_text(path: Path) -> str:
@@ -195,9 +208,9 @@ def read_pairs(path: Path, second: str) -> list[tuple[str, str]]:
     return pairs
 
 
-def _damaged(path: Path, what: str, error: Exception | str) -> DataError:
+def _damaged(place: Path | str, what: str, error: Exception | str) -> DataError:
     return DataError(
-        message(f"{path} is no {what} ({error})", "a whole file", "Copy or download it again.")
+        message(f"{place} is no {what} ({error})", "a whole file", "Copy or download it again.")
     )
 
 

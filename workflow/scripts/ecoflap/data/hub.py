@@ -76,6 +76,7 @@ def files_of(source: Mapping, *, split: str, view: str) -> set[str]:
     builder = datasets.load_dataset_builder(_place(source), **_where(source))
     parts = re.sub(r"\[.*?\]", "", _split(source, split)).split("+")
     files = builder.config.data_files or {}
+    parts = list(files) if "all" in parts else parts
     found = {str(file) for part in parts for file in files.get(part, [])}
     for column in {columns[field] for field in columns if field in PICTURES}:
         cells = _undecoded(table, column, source).data.column(column)
@@ -119,17 +120,28 @@ def _table(source: Mapping, split: str) -> "Dataset":
 
     if "hub" not in source:
         folder_of(source)  # tells that there is neither
+    read = functools.partial(
+        datasets.load_dataset, _place(source), split=_split(source, split), **_where(source)
+    )
     try:
-        where = _where(source)
-        return datasets.load_dataset(_place(source), split=_split(source, split), **where)
+        builder = datasets.load_dataset_builder(_place(source), **_where(source))
+        if not hasattr(builder.config, "keep_default_na"):
+            return read()
+        # The cells of a CSV are texts: 007 is no 7, 2 no 2.0, and NA is a word.
+        texts = dict.fromkeys(read(nrows=1).column_names, datasets.Value("string"))
+        return read(features=datasets.Features(texts), keep_default_na=False)
     except Exception as error:  # the library raises many kinds when a data set cannot be had
-        reason = next(iter(str(error).splitlines()), "")
+        reasons = [error] if error.__cause__ is None else [error, error.__cause__]
+        told = ": ".join(
+            f"{type(e).__name__}: {next(iter(str(e).splitlines()), '')}" for e in reasons
+        )
         raise DataError(
             message(
-                f"cannot read {_place(source)} ({type(error).__name__}: {reason})",
-                "a data set of the hub that can be reached and that you may use, or its files",
-                "Check id, split and network; accept its terms on the hub and log in if it is "
-                "gated; or name a local copy under data_folders.",
+                f"cannot read {_place(source)} ({told})",
+                "a data set of the hub that can be reached and that you may use, or whole files in "
+                "UTF-8",
+                "Check id, split, files and network; accept its terms on the hub and log in if it "
+                "is gated; or name a local copy under data_folders.",
             )
         ) from error
 
@@ -195,14 +207,23 @@ def _classes(table: "Dataset", columns: Mapping[str, str]) -> tuple[list[str] | 
                 "Map label to another column.",
             )
         )
+    kind = str(table.features[column].dtype)
+    if names is None and "image" in columns and "string" not in kind:
+        raise DataError(
+            message(
+                f"the column '{column}' holds numbers ({kind}) without the names of their classes",
+                "names of classes, or numbers whose names the data set tells (ClassLabel)",
+                "Map label to a column with names, or write the names into the files.",
+            )
+        )
     found = table.unique(column) if names is None else []
     return names, names or sorted({_label(value, names, column) for value in found})
 
 
 def _label(value: Any, names: list[str] | None, place: str) -> str:
     """Returns the name of a class; splits whose labels are kept secret have -1."""
-    label = str(value) if isinstance(value, bool) else text(value, place)
-    if not label.strip() or (names and not 0 <= value < len(names)):
+    label = str(value) if isinstance(value, bool) else text(value, place).strip()
+    if not label or (names and not 0 <= value < len(names)):
         raise DataError(
             message(f"{place} has no label ({value})", "a class", "Choose a split with labels.")
         )

@@ -5,6 +5,7 @@ This is how CC3M arrives: img2dataset writes 000000001.jpg beside 000000001.txt,
 
 import csv
 import io
+import os
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -45,12 +46,12 @@ def load(source: Mapping, *, split: str, view: str) -> list[dict]:
         Examples with ``id``, ``image`` and ``captions`` (all that the list has for a picture).
     """
     images = images_of(source)
-    captions: dict[tuple[str, Path], list[str]] = {}
+    captions: dict[str, tuple[str, list[str]]] = {}  # ./a.png is a.png
     for name, path, caption in _listed(source, images) if _is_listed(source) else _beside(images):
-        captions.setdefault((name, path), []).append(caption)
+        captions.setdefault(os.path.normpath(path), (name, []))[1].append(caption)
     return [
-        {"id": f"{split}/{name}", "image": Picture(name, path), "captions": found}
-        for (name, path), found in captions.items()
+        {"id": f"{split}/{name}", "image": Picture(name, Path(path)), "captions": found}
+        for path, (name, found) in captions.items()
     ]
 
 
@@ -92,9 +93,18 @@ def _listed(source: Mapping, images: Path) -> Iterator[tuple[str, Path, str]]:
 
 
 def _entries(path: Path) -> list[Any]:
-    if path.suffix == ".jsonl":
+    kind = path.suffix.lower()
+    if kind not in (".json", ".jsonl", ".csv"):
+        raise DataError(
+            message(
+                f"the list {path} has the suffix '{path.suffix}'",
+                ".json, .jsonl, .csv",
+                "Convert it, or rename it to what it is.",
+            )
+        )
+    if kind == ".jsonl":
         return read_json_lines(path)
-    return _rows(path) if path.suffix == ".csv" else read_json(path, list)
+    return _rows(path) if kind == ".csv" else read_json(path, list)
 
 
 def _rows(path: Path) -> list[dict]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from ecoflap import data
 from ecoflap.data.pictures import Picture
 from ecoflap.errors import DataError, message
-from ecoflap.registry import LAYOUTS
+from ecoflap.registry import DATASETS, LAYOUTS
 
 log = logging.getLogger(__name__)
 
@@ -55,11 +55,15 @@ def files_of(dataset: Mapping) -> set[str]:
     """Returns the real paths of what the examples of a data set lie in: pictures, or tables.
 
     Args:
-        dataset: As for `ecoflap.data.load`, of a layout; all of it counts, whatever its ``limit``.
+        dataset: As for `ecoflap.data.load`, of a layout or a built-in one with files in a folder;
+            all of it counts, whatever its ``limit``.
 
     Raises:
         DataError: if it cannot be read.
     """
+    if "layout" not in dataset:
+        file = DATASETS.get(dataset["name"]).FILES[dataset["split"]]
+        return {os.path.realpath(os.path.join(dataset["folder"], file))}
     whole = {key: value for key, value in dataset.items() if key != "limit"}
     layout = LAYOUTS.get(dataset["layout"])
     if hasattr(layout, "files_of"):

@@ -44,11 +44,13 @@ class Picture:
             DataError: if it is missing, truncated, no picture, or cannot be shown.
         """
         try:
-            found = self.source if isinstance(self.source, Path) else self.source()
+            # Of a file that pillow maps into memory, it forgets how it is to be turned.
+            path = self.source if isinstance(self.source, Path) else None
+            found = self.source() if path is None else path.read_bytes()
             if isinstance(found, Image.Image):
                 return shown(found, self.name)
-            with Image.open(io.BytesIO(found) if isinstance(found, bytes) else found) as image:
-                return shown(image, self.name).copy()  # lets go of the file
+            with Image.open(io.BytesIO(found)) as image:
+                return shown(image, self.name)
         except DataError:
             raise
         except Exception as error:  # pillow raises many kinds for damaged and for huge pictures

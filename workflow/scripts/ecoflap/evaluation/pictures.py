@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from ecoflap import calibration, data
 from ecoflap.encoding import naming
-from ecoflap.models.inputs import check_pictures
+from ecoflap.models.inputs import check_batch
 from ecoflap.registry import FAMILIES
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def check_tasks(model: "Model", suite: Mapping[str, Mapping]) -> None:
         suite: Config entries of the tasks, by name.
 
     Raises:
-        ModelError: as `ecoflap.models.inputs.check_pictures`.
+        ModelError: as `ecoflap.models.inputs.check_batch`.
     """
     for task in suite.values():
         taken = FAMILIES[model.family].formats if model.family in FAMILIES else ()
@@ -41,7 +41,7 @@ def check_tasks(model: "Model", suite: Mapping[str, Mapping]) -> None:
         examples = data.load({**task["dataset"], "limit": SAMPLES})
         settings = {"format": form, "prompt": (task.get("prompts") or [task.get("prompt", "")])[0]}
         samples = [calibration.prepare(_whole(example), settings) for example in examples]
-        check_pictures(model, model.to_device(naming(samples, model.encode)))
+        check_batch(model, model.to_device(naming(samples, model.encode)))
 
 
 def _whole(example: Mapping) -> dict:

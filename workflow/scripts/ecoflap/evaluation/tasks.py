@@ -156,6 +156,9 @@ def _corpus_retrieval(model: "Contrastive", examples: list[dict], task: Mapping)
     captions = [(owner, text) for owner, e in enumerate(examples) for text in e["captions"]]
     images, texts = [e["image"] for e in examples], [text for _, text in captions]
     owners = torch.tensor([owner for owner, _ in captions])
+    shared = len({text for _, text in captions}) - len(set(captions))
+    if shared:
+        log.warning("%d captions are those of several pictures: each such tie is a miss", -shared)
     similarity = naming(examples, partial(_similarity, model))  # [images, texts]
     shortlist = task.get("shortlist", 0) if hasattr(model, "match") else 0
     broken = 0
@@ -233,22 +236,25 @@ def _perplexity(model: "Model", examples: list[dict], task: Mapping) -> Iterator
                 "Raise window.",
             )
         )
-    for example in examples:
-        windows = model.windows(example["text"], task["window"])
-        wanted = task.get("windows", max(1, len(windows)))
-        if len(windows) < wanted:
-            raise DataError(
-                message(
-                    f"{wanted} windows of {example['id']} asked for, {len(windows)} found",
-                    f"at most {len(windows)}",
-                    "Lower windows or window, or use a longer text.",
-                )
+    found = [(e["id"], model.windows(e["text"], task["window"])) for e in examples]
+    named = [(f"{name}/window-{i}", one) for name, cut in found for i, one in enumerate(cut)]
+    wanted = task.get("windows", max(1, len(named)))
+    if len(named) < wanted:
+        raise DataError(
+            message(
+                f"{wanted} windows of {len(found)} text(s) asked for, {len(named)} found",
+                f"at most {len(named)}",
+                "Lower windows or window, or use longer texts.",
             )
-        windows = windows[:wanted]
-        losses = [model.negative_log_likelihood(chunk) for chunk in _chunks(windows, "windows", 4)]
-        for index, loss in enumerate(torch.cat(losses).tolist()):
-            values = [loss, float(task["window"] - 1)]
-            yield f"{example['id']}/window-{index}", "", "", [], values
+        )
+    short = sum(not len(cut) for _, cut in found)
+    if short:
+        log.warning("%d of %d texts are shorter than a window, and left out", short, len(found))
+    names, windows = zip(*named[:wanted], strict=True)
+    chunks = _chunks(torch.stack(windows), "windows", 4)
+    losses = torch.cat([model.negative_log_likelihood(chunk) for chunk in chunks]).tolist()
+    for name, loss in zip(names, losses, strict=True):
+        yield name, "", "", [], [loss, float(task["window"] - 1)]
 
 
 KINDS: dict[str, Callable] = {

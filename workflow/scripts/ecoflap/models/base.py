@@ -15,7 +15,7 @@ from torch import nn
 
 from ecoflap import artifacts
 from ecoflap.errors import ModelError, message
-from ecoflap.models import structure
+from ecoflap.models import inputs, structure
 from ecoflap.models.offload import Offload
 from ecoflap.runtime import Cost
 
@@ -198,9 +198,10 @@ class Model:
             ModelError: if there is none, one is not a dict of tensors, or its padding mask is not
                 that of its tokens.
         """
-        listed = [batches] if isinstance(batches, Mapping) else list(batches)
-        if not listed or isinstance(batches, Mapping):
-            seen = "one batch alone" if listed else "no calibration batch"
+        alone = isinstance(batches, Mapping) or not isinstance(batches, Iterable)
+        listed = [batches] if alone else list(batches)
+        if not listed or alone:
+            seen = "no calibration batch" if not listed or batches is None else "one batch alone"
             raise ModelError(message(seen, "a list of at least one batch", "Pass a list."))
         for batch in listed:
             tensors = isinstance(batch, Mapping) and batch
@@ -222,6 +223,8 @@ class Model:
                         "Take both from one call of the tokenizer.",
                     )
                 )
+        inputs.check_rope(self, listed)
+        self.module.eval()  # dropout makes noise of a score
         return [self.to_device(batch) for batch in listed]
 
     def to_device(self, batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -282,10 +285,20 @@ class Model:
             return None
         mask = batch.get("attention_mask")
         if has_labels and not encoder_states:
-            mask = batch.get("decoder_attention_mask")
-            if mask is None and "labels" in batch:
-                mask = batch["labels"] != IGNORED
+            mask = self._decoder_mask(batch)
         return None if mask is None else mask.bool()
+
+    def _decoder_mask(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor | None:
+        """Returns which tokens that a decoder beside an encoder reads are real; None if all are."""
+        if "decoder_attention_mask" in batch:
+            return batch["decoder_attention_mask"]
+        if "decoder_input_ids" in batch:
+            return None
+        if "labels" in batch and batch["labels"].dim() > 1:
+            return batch["labels"] != IGNORED
+        # Answers as classes or places: the decoder reads the encoder's text, moved on by one.
+        mask = batch.get("attention_mask")
+        return None if mask is None else torch.cat([torch.ones_like(mask[:, :1]), mask[:, :-1]], 1)
 
     def encode(self, examples: Sequence[Mapping]) -> dict[str, torch.Tensor]:
         """Turns examples into the tensors that `loss` takes, each [n, ...].

@@ -82,7 +82,8 @@ class Adapter(generic.Adapter):
         """Returns log p(target | image, prompt) summed over the target's tokens and the end."""
         batch = self.to_device(self._inputs(images, prompts, targets))
         labels = batch["labels"][:, 1:]
-        logits = self.module(**batch).logits[:, :-1]  # [n, tokens, vocabulary]
+        # [n, tokens, vocabulary]; a model may have more, for the picture before the text (GIT).
+        logits = self.module(**batch).logits[:, -1 - labels.shape[1] : -1]
         counted = labels != IGNORED
         log_probabilities = logits[counted].float().log_softmax(-1)
         chosen = log_probabilities.gather(-1, labels[counted].unsqueeze(-1)).squeeze(-1)
@@ -98,11 +99,16 @@ class Adapter(generic.Adapter):
         texts = [self._text(prompt) for prompt in prompts]
         options: dict = {"padding": True, "padding_side": "left" if targets is None else "right"}
         start = processor.tokenizer.bos_token
+        splits = "labels" in processor.model_input_names  # the target is no part of the text
         if start and all(text.startswith(start) for text in texts):  # by the chat template
             options["add_special_tokens"] = False
+        elif not splits and (around := self._around())[1]:
+            # What the tokenizer puts after a text would come between a prompt and its answer.
+            texts = ["".join(around[0]) + text for text in texts]
+            options["add_special_tokens"] = False
         whole = texts
-        if targets is not None and "labels" in processor.model_input_names:
-            options["suffix"] = list(targets)  # the target is no part of the text (PaliGemma)
+        if targets is not None and splits:
+            options["suffix"] = list(targets)  # PaliGemma
         elif targets is not None:
             whole = [self._continued(*pair) for pair in zip(texts, targets, strict=True)]
         pictures = [[image] for image in images]  # one picture belongs to each text
@@ -111,7 +117,21 @@ class Adapter(generic.Adapter):
         made = batch.pop("labels", None)  # without targets they mean nothing
         if targets is not None:
             batch["labels"] = self._labels(batch, texts, whole) if made is None else made
+            if any(map(_is_of_the_prompt, batch)):  # InstructBLIP
+                asked = processor(images=pictures, text=texts, return_tensors="pt", **options)
+                batch.update({n: t for n, t in asked.items() if _is_of_the_prompt(n)})
         return batch
+
+    def _around(self) -> tuple[list[str], list[str]]:
+        """Returns the tokens that the tokenizer puts before and after a text by itself."""
+        tokenizer = self.processor.tokenizer
+        inner = tokenizer("a", add_special_tokens=False)["input_ids"]
+        outer = tokenizer("a")["input_ids"]
+        places = range(len(outer) - len(inner) + 1)
+        first = next((at for at in places if outer[at : at + len(inner)] == inner), len(outer))
+        parts = (outer[:first], outer[first + len(inner) :])
+        before, after = (tokenizer.convert_ids_to_tokens(part) for part in parts)
+        return before, after
 
     def _text(self, prompt: str) -> str:
         """Returns the prompt with its picture, as the processor expects it."""
@@ -159,13 +179,21 @@ class Adapter(generic.Adapter):
     def _added_tokens(self, text: str, whole: str) -> int:
         """Counts the tokens of a text from the first one on that its beginning does not have."""
         tokenize = self.processor.tokenizer
-        beginning, tokens = (tokenize(part, verbose=False)["input_ids"] for part in (text, whole))
+        beginning, tokens = (
+            tokenize(part, add_special_tokens=False, verbose=False)["input_ids"]
+            for part in (text, whole)
+        )
         shared = 0
         for one, other in zip(beginning, tokens, strict=False):
             if one != other:
                 break
             shared += 1
         return len(tokens) - shared
+
+
+def _is_of_the_prompt(name: str) -> bool:
+    """Tells whether a tensor is what a Q-Former reads of the prompt, and must not of the target."""
+    return name.startswith("qformer_")
 
 
 def _with_a_row_each(name: str, tensor: torch.Tensor, count: int) -> tuple[str, torch.Tensor]:

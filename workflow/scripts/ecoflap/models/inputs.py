@@ -7,6 +7,7 @@ import torch
 
 from ecoflap import blocks
 from ecoflap.errors import ModelError, message
+from ecoflap.models.texts import positions
 from ecoflap.runtime import seed_from
 
 if TYPE_CHECKING:
@@ -71,14 +72,108 @@ def n_samples(batch: Mapping[str, torch.Tensor]) -> int:
     return len((texts or list(batch.values()))[0])
 
 
+def check_batch(model: "Model", batch: Mapping[str, torch.Tensor]) -> None:
+    """Refuses what `check_forward` and `check_pictures` do."""
+    check_pictures(model, batch, check_forward(model, batch))
+
+
 @torch.no_grad()
-def check_pictures(model: "Model", batch: Mapping[str, torch.Tensor]) -> None:
+def check_forward(model: "Model", batch: Mapping[str, torch.Tensor]) -> list[torch.Tensor]:
+    """Refuses a model that cannot run on a batch, or whose loss is random.
+
+    Args:
+        model: The model.
+        batch: A batch on its device.
+
+    Returns:
+        The logits of the batch; where the model returns none, what its last head returned.
+
+    Raises:
+        ModelError: if the forward fails, or if two forwards differ by chance.
+    """
+    before = _random_state(model.device)
+    try:
+        said = _said(model, batch)
+    except torch.OutOfMemoryError:
+        raise
+    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as e:
+        raise ModelError(
+            message(
+                f"{type(model.module).__name__} cannot run on a batch of "
+                f"{', '.join(f'{name} {list(tensor.shape)}' for name, tensor in batch.items())} "
+                f"({type(e).__name__}: {next(iter(str(e).splitlines()), '')})",
+                "what the model's forward takes, from its own processor or tokenizer",
+                "Check that processor and config agree (tokens of a picture, size of the "
+                "vocabulary), and the batch's shapes.",
+            )
+        ) from e
+    drew = not torch.equal(before, _random_state(model.device))
+    if drew and not all(map(torch.equal, said, _said(model, batch))):
+        raise ModelError(
+            message(
+                f"two forwards of {type(model.module).__name__} on one batch differ by chance",
+                "models without randomness in eval mode (dropout, random masks)",
+                "Switch it off in the config or in a subclass: scores of such a loss are noise.",
+            )
+        )
+    return said
+
+
+def check_rope(model: "Model", batches: Sequence[Mapping[str, torch.Tensor]]) -> None:
+    """Refuses texts for which a model's positions depend on the texts that it saw before.
+
+    "Dynamic NTK" stretches the positions to the longest text so far.
+
+    Args:
+        model: The model.
+        batches: Batches.
+
+    Raises:
+        ModelError: if batches of unlike length reach beyond the positions of such a model.
+    """
+    config = getattr(model.module, "config", None)
+    if config is None or not _is_dynamic(config.to_dict()):
+        return
+    lengths = {batch["input_ids"].shape[1] for batch in batches if "input_ids" in batch}
+    limit = positions(config)
+    if len(lengths) > 1 and max(lengths) > limit:
+        raise ModelError(
+            message(
+                f"texts of {min(lengths)} to {max(lengths)} tokens, of which the longest changes "
+                "how the model sees the others (dynamic rope)",
+                f"texts of at most {limit} tokens, or all of one length",
+                "Cut the texts, or pad them to one length.",
+            )
+        )
+
+
+def _is_dynamic(config: object) -> bool:
+    """Tells whether a config, at any depth, stretches positions as texts come."""
+    if not isinstance(config, Mapping):
+        return False
+    own = any(config.get(key) == "dynamic" for key in ("rope_type", "type"))
+    return own or any(map(_is_dynamic, config.values()))
+
+
+def _random_state(device: torch.device) -> torch.Tensor:
+    """Returns what changes when a random number is drawn on the host or a GPU."""
+    states = [torch.get_rng_state()]
+    if device.type == "cuda":
+        states.append(torch.cuda.get_rng_state(device))
+    return torch.cat(states)
+
+
+@torch.no_grad()
+def check_pictures(
+    model: "Model", batch: Mapping[str, torch.Tensor], said: Sequence[torch.Tensor]
+) -> None:
     """Refuses a model whose output does not depend on its pictures.
 
     Args:
         model: The model; one without a vision tower is left alone, and one that is pruned already,
             which may be blind for that reason.
         batch: A batch on its device.
+        said: What `check_forward` returned.
 
     Raises:
         ModelError: if noise added to the pictures changes no logit.
@@ -91,7 +186,6 @@ def check_pictures(model: "Model", batch: Mapping[str, torch.Tensor]) -> None:
     sees = any(matrix.tower == "vision" for matrix in model.matrices())
     if not pictures or not sees or model.masks:
         return
-    said = _said(model, batch)
     changed = (_said(model, _noisy(batch, pictures, scale)) for scale in NOISE)
     if all(all(map(torch.equal, said, other)) for other in changed):
         raise ModelError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from typing import TYPE_CHECKING
 
 import torch
@@ -48,7 +49,7 @@ class Loader:
             torch.device(device),
             offload,
         )
-        self.weights: Mapping[str, torch.Tensor] = {}
+        self.index: Mapping[str, Mapping] = {}
 
     def module(self, auto_class: type, blocks: BlockNames | None) -> nn.Module:
         """Loads a model with a class of transformers; with ``disk``, without the blocks' weights.
@@ -67,7 +68,8 @@ class Loader:
             skeleton.module, {block.name for block in skeleton.blocks}, str(self.device)
         )
         module = self._whole(auto_class, device_map=places)
-        self.weights = _take_weights(module)
+        self.index = _take_weights(module)
+        _keep_precise(module, self.dtype)
         return module
 
     def _whole(self, auto_class: type, **options) -> nn.Module:
@@ -129,7 +131,7 @@ class Loader:
             return
         blocks = [(block.name, block.module) for block in model.blocks]
         if self.offload == "disk":
-            store = DiskStore(self.weights, self.weights.index)
+            store = DiskStore(self.index)
         else:
             weights = {
                 f"{name}.{key}": parameter
@@ -137,7 +139,7 @@ class Loader:
                 for key, parameter in module.named_parameters()
             }
             store = HostStore(weights)
-        model.weights = Offload(blocks, store, self.device, self.dtype)
+        model.weights = Offload(blocks, store, self.device)
         for module in model.module.modules():
             for tensor in [*module._parameters.values(), *module._buffers.values()]:
                 if tensor is not None and tensor.device.type != "meta":
@@ -210,16 +212,31 @@ def _places(module: nn.Module, blocks: set[str], device: str, prefix: str = "") 
     return places
 
 
-def _take_weights(module: nn.Module) -> Mapping[str, torch.Tensor]:
-    """Removes accelerate's hooks; returns its reader of the weights on the disk, by name."""
+def _take_weights(module: nn.Module) -> Mapping[str, Mapping]:
+    """Removes accelerate's hooks; returns in which file each weight on the disk is, by name."""
     from accelerate.hooks import remove_hook_from_submodules
 
     for part in module.modules():
         weights = getattr(getattr(part, "_hf_hook", None), "weights_map", None)
         if weights is not None:
             remove_hook_from_submodules(module)
-            return weights.dataset
+            return weights.dataset.index
     raise _no_disk(f"{type(module).__name__} left nothing on the disk")
+
+
+def _keep_precise(module: nn.Module, dtype: torch.dtype) -> None:
+    """Gives weights that wait on the disk the format that transformers loads them in elsewhere.
+
+    A class may keep parts of a model in float32 (``wo`` of T5, the Q-Former of BLIP-2).
+    """
+    plan = {
+        re.compile(part.replace("*", ".*")): to
+        for part, to in module._get_dtype_plan(dtype).items()
+    }
+    for name, parameter in module.named_parameters():
+        found = next((to for part, to in plan.items() if part.search(name)), None)
+        if found is not None and parameter.device.type == "meta":
+            parameter.data = parameter.data.to(found)
 
 
 def _no_disk(seen: str) -> ModelError:

@@ -71,14 +71,13 @@ class DiskStore:
 
     kind = "disk"
 
-    def __init__(self, checkpoint: Mapping[str, torch.Tensor], index: Mapping[str, Mapping]):
+    def __init__(self, index: Mapping[str, Mapping]):
         """Prepares the scratch folder.
 
         Args:
-            checkpoint: Reads a parameter from its shard when it is asked for.
             index: ``safetensors_file`` and ``weight_name`` of each parameter.
         """
-        self.checkpoint, self.index = checkpoint, index
+        self.index = index
         self.stamps = {file: _stamp(file) for file in self._files()}
         self.scratch = TemporaryDirectory(prefix="ecoflap-weights-")
         self.changed: dict[str, Path] = {}
@@ -87,7 +86,7 @@ class DiskStore:
         """Reads the newest value of a parameter."""
         if name in self.changed:
             return _read(self.changed[name], name)
-        file = self.index[name]["safetensors_file"]
+        file, key = (self.index[name][part] for part in ("safetensors_file", "weight_name"))
         if _stamp(file) != self.stamps[file]:
             raise ModelError(
                 message(
@@ -96,7 +95,7 @@ class DiskStore:
                     "Load the model again.",
                 )
             )
-        return self.checkpoint[name]
+        return _read(Path(file), key)
 
     def write(self, changed: Mapping[str, torch.Tensor]) -> None:
         """Writes new values to one file."""
@@ -127,7 +126,7 @@ class DiskStore:
         for old in folder.glob("model*.safetensors*"):
             old.unlink()  # transformers would read an older single file instead of the shards
         files: dict[str, str] = {}
-        for number, shard in enumerate(self._shards(next(module.parameters()).dtype)):
+        for number, shard in enumerate(self._shards(module)):
             file = f"model-{number:05d}.safetensors"
             save_file(shard, folder / file, metadata={"format": "pt"})
             files.update(dict.fromkeys(shard, file))
@@ -143,20 +142,21 @@ class DiskStore:
     def _files(self) -> set[str]:
         return {where["safetensors_file"] for where in self.index.values()}
 
-    def _shards(self, dtype: torch.dtype) -> Iterator[dict[str, torch.Tensor]]:
+    def _shards(self, module: nn.Module) -> Iterator[dict[str, torch.Tensor]]:
         """Yields the tensors of the checkpoint under its own keys, `SHARD_BYTES` at a time."""
+        formats = {name: parameter.dtype for name, parameter in module.named_parameters()}
+        most = next(iter(formats.values()))
         names = {
             (Path(where["safetensors_file"]), where["weight_name"]): name
             for name, where in self.index.items()
         }
         shard: dict[str, torch.Tensor] = {}
         size = 0
-        folder = next(iter(names))[0].parent
-        for path in sorted(folder.glob("*.safetensors")):
+        for path in _checkpoint(next(iter(names))[0].parent):
             for key in _keys(path):
                 name = names.get((path, key))
                 tensor = _read(path, key) if name is None else self.read(name)
-                tensor = cast(key, tensor, dtype)
+                tensor = cast(key, tensor, formats.get(name or key, most))
                 bytes_more = tensor.numel() * tensor.element_size()
                 if shard and size + bytes_more > SHARD_BYTES:
                     yield shard
@@ -174,17 +174,16 @@ class Offload:
         blocks: Sequence[tuple[str, nn.Module]],
         store: Store,
         device: torch.device,
-        dtype: torch.dtype,
     ):
         """Takes the weights of all blocks away.
 
         Args:
-            blocks: Name and module of each block.
+            blocks: Name and module of each block, its parameters in the number formats that they
+                have on the device.
             store: Holds the weights from now on.
             device: Where blocks run.
-            dtype: Number format of floating-point weights on the device.
         """
-        self.store, self.device, self.dtype = store, device, dtype
+        self.store, self.device = store, device
         self.slots = [_slots(name, module) for name, module in blocks]
         self.entered: Counter[int] = Counter()
         for index in range(len(self.slots)):
@@ -196,7 +195,8 @@ class Offload:
         if not self.entered[index]:
             for owner, key, name in self.slots[index]:
                 tensor = self.store.read(name)
-                tensor = cast(name, tensor, self.dtype).to(self.device, copy=True)
+                tensor = cast(name, tensor, owner._parameters[key].dtype)
+                tensor = tensor.to(self.device, copy=True)
                 owner._parameters[key] = nn.Parameter(tensor, requires_grad=False)
         self.entered[index] += 1
         try:
@@ -209,9 +209,18 @@ class Offload:
 
     def _leave(self, index: int) -> None:
         for owner, key, _ in self.slots[index]:
-            shape = owner._parameters[key].shape
-            empty = torch.empty(shape, dtype=self.dtype, device="meta")
+            gone = owner._parameters[key]
+            empty = torch.empty(gone.shape, dtype=gone.dtype, device="meta")
             owner._parameters[key] = nn.Parameter(empty, requires_grad=False)
+
+
+def _checkpoint(folder: Path) -> list[Path]:
+    """Returns the files that transformers reads the weights of a folder from, and no others."""
+    whole = folder / "model.safetensors"
+    if whole.is_file():
+        return [whole]
+    index = json.loads((folder / "model.safetensors.index.json").read_text(encoding="utf-8"))
+    return sorted({folder / name for name in index["weight_map"].values()})
 
 
 def _stamp(file: str) -> tuple[int, int] | None:

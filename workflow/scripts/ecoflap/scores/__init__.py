@@ -5,13 +5,14 @@ settings it takes with their defaults. ``compute`` returns by matrix name a numb
 with the histogram of what it was made of (`ecoflap.scores.histogram.Scored`).
 """
 
+import numbers
 from collections.abc import Collection, Iterable, Mapping
 from typing import TYPE_CHECKING
 
 import torch
 
 from ecoflap.errors import ConfigError, PruningError, message
-from ecoflap.models.inputs import check_pictures
+from ecoflap.models.inputs import check_batch
 from ecoflap.registry import LOSS_SCORES, SCORES, unknown
 from ecoflap.scores.histogram import Scored
 
@@ -58,10 +59,11 @@ def score(
     for name in settings:
         if name not in module.SETTINGS:
             raise ConfigError(unknown(f"setting of the score {estimator}", name, module.SETTINGS))
-        if not settings[name] > 0:
-            raise ConfigError(
-                message(f"{name} {settings[name]}", "a number above 0", f"Correct {name}.")
-            )
+        whole = isinstance(module.SETTINGS[name], int)
+        kind = numbers.Integral if whole else numbers.Real
+        if not isinstance(settings[name], kind) or not settings[name] > 0:
+            allowed = f"a {'whole ' if whole else ''}number above 0"
+            raise ConfigError(message(f"{name} {settings[name]!r}", allowed, f"Correct {name}."))
     batches = model.ready(batches)
     frame = matrix_table(model)
     settings = {**module.SETTINGS, **settings}
@@ -74,11 +76,16 @@ def score(
                     "Remove blocks.",
                 )
             )
+        count = len(model.blocks)
+        if not isinstance(blocks, Collection) or not blocks or not set(blocks) <= set(range(count)):
+            raise ConfigError(
+                message(f"blocks {blocks!r}", f"numbers from 0 to {count - 1}", "Correct them.")
+            )
         names = {model.blocks[index].name for index in blocks}
         frame = frame[frame["block"].isin(names)].reset_index(drop=True)
         settings["blocks"] = blocks
     if estimator in LOSS_SCORES:
-        check_pictures(model, batches[0])
+        check_batch(model, batches[0])
     values = module.compute(model, batches, seed=seed, **settings)
     frame.attrs["estimator"] = estimator  # what `ecoflap.allocate` checks
     frame = _filled(frame, values, settings.get("draws", 0))
