@@ -11,9 +11,9 @@ from PIL import Image
 
 QUESTION = {"image_id": 1, "question": "q?", "question_id": 10}
 ANSWERS = {"question_id": 10, "answer_type": "other", "answers": [{"answer": "x"}]}
-VQA = {"questions": "q.json", "annotations": "a.json", "images": "a.png"}
+VQA = {"questions": "q.json", "annotations": "a.json", "images": "{image_id}.png"}
 GQA_FILE = {"1": {"question": "q?", "answer": "x", "imageId": "1", "types": {}}}
-GQA = {"questions": "g.json", "images": "a.png"}
+GQA = {"questions": "g.json", "images": "{image_id}.png"}
 KARPATHY = {"images": [{"filename": "a.png", "split": "train", "sentences": [{"raw": "A"}]}]}
 COCO = {"images": [{"id": 1, "file_name": "a.png"}], "annotations": []}
 NLVR2 = {"identifier": "dev-1-0-1", "sentence": "s"}
@@ -105,7 +105,8 @@ BROKEN = [
 
 @pytest.mark.parametrize(("layout", "view", "files", "content", "said"), BROKEN)
 def test_what_is_wrong_is_told_by_name(tmp_path, layout, view, files, content, said):
-    Image.new("RGB", (4, 4)).save(tmp_path / "a.png")
+    for name in ("a.png", "1.png"):
+        Image.new("RGB", (4, 4)).save(tmp_path / name)
     good = {"q.json": {"questions": [QUESTION]}, "a.json": {"annotations": [ANSWERS]}}
     for name, value in (content if layout not in ("vqa", "gqa") else good | content).items():
         encoded = value if isinstance(value, bytes) else _text(value).encode()

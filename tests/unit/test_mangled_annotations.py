@@ -180,7 +180,7 @@ CELLS = [  # view, column, its kind, its value, what is said
     ("captions", "captions", {"raw": TEXT}, {"raw": "a"}, "no key 'answer'"),
     ("captions", "id", NUMBER, float("nan"), "'id' of row 0 .* is empty"),
     ("captions", "id", TEXT, None, "'id' of row 0 .* is empty"),
-    ("classes", "label", NUMBER, float("nan"), "has no label"),
+    ("classes", "label", NUMBER, float("nan"), "without the names of their classes"),
     ("classes", "label", datasets.List(TEXT), ["a", "b"], "not labels"),
     ("classes", "label", {"name": TEXT}, {"name": "a"}, "not labels"),
     (

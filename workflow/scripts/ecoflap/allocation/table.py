@@ -102,6 +102,12 @@ def allocate(
     return plan
 
 
+def _odd(seen: str, allowed: str) -> AllocationError:
+    return AllocationError(
+        message(f"the scores: {seen}", allowed, "Pass what ecoflap.score returned.")
+    )
+
+
 def _check(table: "pd.DataFrame", method: str) -> None:
     """Refuses a table without the columns of a method, and scores without a meaning."""
     if not len(table):
@@ -120,17 +126,12 @@ def _check(table: "pd.DataFrame", method: str) -> None:
                     else "Run ecoflap.score first.",
                 )
             )
-    for column in (*GRANULARITIES["matrix"], "n_weights", *METHODS[method].columns):
-        number = column in ("n_weights", "score")
-        if table[column].isna().any() and column != "score":
-            seen, allowed = f"{column} is empty in a row", "a value in each row"
-        elif number and table[column].dtype.kind not in "biuf":
-            seen, allowed = f"{column} holds {table[column].dtype}", "numbers"
-        else:
-            continue
-        raise AllocationError(
-            message(f"the scores: {seen}", allowed, "Pass what ecoflap.score returned.")
-        )
+    for column in GRANULARITIES["matrix"]:
+        if table[column].isna().any():
+            raise _odd(f"{column} is empty in a row", "a value in each row")
+    for column in {"n_weights", "score"} & set(table):
+        if table[column].dtype.kind not in "biuf":
+            raise _odd(f"{column} holds {table[column].dtype}", "numbers")
     twice = table["name"][table["name"].duplicated()]
     if len(twice):
         raise AllocationError(
