@@ -473,3 +473,13 @@ def test_a_q_former_that_reads_the_prompt_does_not_read_the_answer():
     batch = model._inputs([None], PROMPTS[:1], TARGETS[:1])
     assert torch.equal(batch["qformer_input_ids"], asked)
     assert batch["input_ids"].shape[1] > asked.shape[1]
+
+
+@pytest.mark.parametrize("name", ["qwen2.5-vl", "qwen3-vl"])
+def test_a_model_that_finds_pictures_by_a_token_needs_its_chat_template(name, tmp_path):
+    case = IMAGE_TEXT[name]
+    module = ALL[case.architecture].build()
+    model = saved(tmp_path / "dense", module, case.processor(), loads=False)
+    model.processor.chat_template = None
+    with pytest.raises(ModelError, match=r"no chat template.*chat_template\.jinja"):
+        model.log_likelihood(pictures()[:1], PROMPTS[:1], TARGETS[:1])

@@ -129,8 +129,8 @@ def _check(table: "pd.DataFrame", method: str) -> None:
     for column in GRANULARITIES["matrix"]:
         if table[column].isna().any():
             raise _odd(f"{column} is empty in a row", "a value in each row")
-    for column in {"n_weights", "score"} & set(table):
-        if table[column].dtype.kind not in "biuf":
+    for column in ("n_weights", "score"):
+        if column in table and table[column].dtype.kind not in "biuf":
             raise _odd(f"{column} holds {table[column].dtype}", "numbers")
     twice = table["name"][table["name"].duplicated()]
     if len(twice):

@@ -151,6 +151,15 @@ class Adapter(generic.Adapter):
             return text
         if hasattr(processor, "num_query_tokens"):  # Q-Former: it puts its queries in itself
             return prompt
+        if hasattr(self.module.config, "vision_start_token_id"):  # by which it finds pictures
+            raise ModelError(
+                message(
+                    f"the processor has no chat template, and {type(self.module).__name__} looks "
+                    "for a token before each picture that only a template sets",
+                    "a processor with the chat template that it was saved with",
+                    "Put chat_template.jinja beside the weights.",
+                )
+            )
         token = getattr(processor, "boi_token", None) or getattr(processor, "image_token", "")
         return f"{token}{prompt}"
 
