@@ -105,7 +105,7 @@ class Project:
         code, output = self.snakemake("--dry-run", *arguments, **options)
         assert code == 0, output
         stats = output.partition("Job stats:")[2].partition("\n\n")[0]
-        return {name: int(n) for name, n in re.findall(r"^(\w+) +(\d+)$", stats, re.M)}
+        return {name: int(n) for name, n in re.findall(r"^([\w-]+) +(\d+)$", stats, re.M)}
 
     def copy(self, folder: Path) -> "Project":
         """Returns a copy to change, in which nothing that was made here runs again."""
