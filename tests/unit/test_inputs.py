@@ -8,10 +8,12 @@ import architectures
 import ecoflap
 import pandas as pd
 import pytest
+import tiny
 import torch
 from ecoflap import baselines, models
 from ecoflap.errors import ModelError, PruningError
 from ecoflap.evaluation.suite import evaluate
+from ecoflap.models import inputs
 from ecoflap.scores import check_towers
 
 DEMO = Path("workflow/resources/demo/demo-blip2")
@@ -139,3 +141,11 @@ def test_a_pruned_model_that_does_not_see_is_a_result():
     baselines.prune_global_magnitude(model, "0.9999")
     predictions, _ = evaluate(model, {"captions": CAPTIONS})
     assert len(predictions) == 4
+
+
+def test_the_logits_of_a_batch_of_texts_are_not_kept():
+    model = tiny.llama_model()
+    (batch,) = tiny.batches(model, 1)
+    (loss,) = inputs.check_forward(model, batch)
+    assert loss.shape == ()
+    assert loss.item() == model.loss(batch).item()

@@ -86,7 +86,8 @@ def check_forward(model: "Model", batch: Mapping[str, torch.Tensor]) -> list[tor
         batch: A batch on its device.
 
     Returns:
-        The logits of the batch; where the model returns none, what its last head returned.
+        The logits of a batch with pictures; where the model returns none, what its last head
+        returned. Of a batch of texts, whose logits are large, the loss alone.
 
     Raises:
         ModelError: if the forward fails, or if two forwards differ by chance.
@@ -178,13 +179,8 @@ def check_pictures(
     Raises:
         ModelError: if noise added to the pictures changes no logit.
     """
-    pictures = [
-        name
-        for name, tensor in batch.items()
-        if tensor.is_floating_point() and not any(part in name for part in NO_PICTURES)
-    ]
-    sees = any(matrix.tower == "vision" for matrix in model.matrices())
-    if not pictures or not sees or model.masks:
+    pictures = _pictures(model, batch)
+    if not pictures or model.masks:
         return
     changed = (_said(model, _noisy(batch, pictures, scale)) for scale in NOISE)
     if all(all(map(torch.equal, said, other)) for other in changed):
@@ -197,6 +193,17 @@ def check_pictures(
                 "the token's number) and that batches were made with them.",
             )
         )
+
+
+def _pictures(model: "Model", batch: Mapping[str, torch.Tensor]) -> list[str]:
+    """Returns the names of a batch's pictures; none for a model without a vision tower."""
+    if not any(matrix.tower == "vision" for matrix in model.matrices()):
+        return []
+    return [
+        name
+        for name, tensor in batch.items()
+        if tensor.is_floating_point() and not any(part in name for part in NO_PICTURES)
+    ]
 
 
 def _noisy(
@@ -213,13 +220,13 @@ def _noisy(
 
 
 def _said(model: "Model", batch: Mapping[str, torch.Tensor]) -> list[torch.Tensor]:
-    """Returns the logits of a batch; where the model returns none, what its last head returned."""
+    """Returns what `check_forward` does."""
     outputs: list = []
     heads: list = []
-    modules = [model.module, *(segment.module for segment in model.segments)]
+    watched = [(model.module, outputs), *((segment.module, heads) for segment in model.segments)]
     handles = [
         module.register_forward_hook(lambda *call, kept=kept: kept.append(call[-1]))
-        for module, kept in zip(modules, [outputs] + [heads] * len(model.segments), strict=True)
+        for module, kept in (watched if _pictures(model, batch) else [])
     ]
     try:
         loss, _ = blocks.run(
