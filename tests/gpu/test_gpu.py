@@ -53,7 +53,7 @@ def test_zeroth_repeats_and_does_not_depend_on_where_weights_wait(saved, kind):
 
 
 @pytest.mark.parametrize("kind", offload.KINDS)
-@pytest.mark.parametrize("criterion", ["magnitude", "wanda", "ria", "sparsegpt"])
+@pytest.mark.parametrize("criterion", ["magnitude", "wanda", "ria", "sparsegpt", "admm"])
 def test_pruned_weights_are_those_of_the_cpu(saved, criterion, kind, tmp_path):
     model, load = saved
     batches = tiny.batches(model, 2)

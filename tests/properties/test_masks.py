@@ -36,6 +36,18 @@ def test_magnitude_and_sparsegpt_counts_are_exact(shape, sparsity):
 
 
 @settings(max_examples=100, deadline=None)
+@given(shapes, st.floats(0, 1), st.sampled_from(["row", "matrix"]))
+def test_admm_counts_are_exact(shape, sparsity, group):
+    generator = torch.Generator().manual_seed(shape[0] * 100 + shape[1])
+    weight = torch.randn(shape, generator=generator)
+    inputs = torch.randn(8, shape[1], generator=generator)
+    pruned, mask = prune_matrix(weight, inputs, sparsity=sparsity, criterion="admm", group=group)
+    rows = mask if group == "row" else mask.reshape(1, -1)
+    assert (rows.sum(1) == round(sparsity * rows.shape[1])).all()
+    assert (pruned[mask] == 0).all()
+
+
+@settings(max_examples=100, deadline=None)
 @given(st.integers(1, 12), st.integers(1, 6), st.data())
 def test_n_of_m_counts_are_exact_with_ties(n_out, n_groups, data):
     of = data.draw(st.integers(1, 12))
@@ -43,7 +55,7 @@ def test_n_of_m_counts_are_exact_with_ties(n_out, n_groups, data):
     generator = torch.Generator().manual_seed(n_out)
     weight = torch.randint(-1, 2, (n_out, n_groups * of), generator=generator).float()
     inputs = torch.randn(200, n_groups * of, generator=generator)
-    for criterion in ("magnitude", "wanda", "sparsegpt", "ria"):
+    for criterion in ("magnitude", "wanda", "sparsegpt", "ria", "admm"):
         _, mask = prune_matrix(
             weight, inputs, sparsity=1 - kept / of, criterion=criterion, pattern=f"{kept}:{of}"
         )

@@ -62,7 +62,7 @@ def test_scores_are_the_same(family, estimator):
     assert found.equals(expected)
 
 
-@pytest.mark.parametrize("criterion", ["magnitude", "wanda", "sparsegpt"])
+@pytest.mark.parametrize("criterion", ["magnitude", "wanda", "sparsegpt", "admm"])
 def test_pruned_weights_are_the_same(family, criterion):
     model, other = family(), offloaded(family())
     batches = tiny.batches(model, 2)

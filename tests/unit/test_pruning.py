@@ -24,7 +24,7 @@ def plan_for(model, sparsity="0.5"):
     return ecoflap.allocate(matrix_table(model), sparsity=sparsity, method="uniform")
 
 
-@pytest.mark.parametrize("criterion", ["magnitude", "wanda", "sparsegpt"])
+@pytest.mark.parametrize("criterion", ["magnitude", "wanda", "sparsegpt", "admm"])
 def test_sparsity_0_changes_no_byte(family, criterion):
     model = family()
     before = [matrix.module.weight.detach().clone() for matrix in model.matrices()]
@@ -93,7 +93,7 @@ def test_changes_that_the_number_format_cannot_hold_are_refused(beside, tmp_path
         pruning.apply_changes(short, path, "d")
 
 
-@pytest.mark.parametrize("criterion", ["wanda", "sparsegpt"])
+@pytest.mark.parametrize("criterion", ["wanda", "sparsegpt", "admm"])
 def test_each_block_is_pruned_on_the_outputs_of_pruned_blocks(family, criterion):
     model, reference = family(), family()
     batches = tiny.batches(model, 2)
@@ -160,13 +160,13 @@ def test_never_pruned_parts_stay(family):
     assert changed == prunable
 
 
-@pytest.mark.parametrize("criterion", ["wanda", "sparsegpt"])
+@pytest.mark.parametrize("criterion", ["wanda", "sparsegpt", "admm"])
 def test_changes_are_stored_and_come_back(family, criterion, tmp_path):
     model, fresh = family(), family()
     ecoflap.prune(model, tiny.batches(model), plan_for(model), criterion=criterion)
     head = artifacts.header("pruned", rule="test", code="", config={}, dense="abc")
     path = tmp_path / "changes.safetensors"
-    pruning.save_changes(model, path, head, updates_weights=criterion == "sparsegpt")
+    pruning.save_changes(model, path, head, updates_weights=criterion != "wanda")
     pruning.apply_changes(fresh, path, "abc")
     for ours, theirs in zip(model.matrices(), fresh.matrices(), strict=True):
         assert torch.equal(ours.module.weight, theirs.module.weight)
@@ -274,7 +274,7 @@ def test_the_change_of_an_output_is_relative_to_what_it_was(before, after, chang
     assert Walk._change(walk, SimpleNamespace(index=0)) == pytest.approx(change)
 
 
-@pytest.mark.parametrize("criterion", ["magnitude", "wanda", "sparsegpt"])
+@pytest.mark.parametrize("criterion", ["magnitude", "wanda", "sparsegpt", "admm"])
 def test_what_a_first_pass_removed_stays_removed_in_a_second(family, criterion):
     model = family()
     batches = tiny.batches(model, 2)

@@ -55,7 +55,7 @@ def prune(
         batches: Calibration batches; may be empty for ``magnitude``.
         plan: What `ecoflap.allocate` returned: columns name and sparsity; n_weights is compared
             with the model's if it is there.
-        criterion: ``magnitude``, ``wanda``, ``sparsegpt`` or ``ria``.
+        criterion: ``magnitude``, ``wanda``, ``ria``, ``sparsegpt`` or ``admm``.
         group: What Wanda and RIA compare, ``row`` or ``matrix``; the model's published choice if
             None.
         pattern: ``unstructured``, ``N:M`` or ``n:M``, as in `ecoflap.criteria.prune_matrix`.

@@ -121,7 +121,9 @@ PERCENT = tuple(metric for metric in METRIC_LABELS if metric != "perplexity")  #
 IMPORTED = "imported"  # instead of a criterion: the variant is a published checkpoint
 # No allocation: one threshold for many matrices, or weights that are given.
 WHOLE_MODEL = ("global-magnitude", "iterative-obd", IMPORTED)
-CRITERIA = Registry("criterion", "ecoflap.criteria", ("magnitude", "wanda", "sparsegpt", "ria"))
+CRITERIA = Registry(
+    "criterion", "ecoflap.criteria", ("magnitude", "wanda", "ria", "sparsegpt", "admm")
+)
 SCORES = Registry(
     "score",
     "ecoflap.scores",

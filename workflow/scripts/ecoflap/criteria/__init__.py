@@ -31,7 +31,7 @@ def prune_matrix(
         weight: [n_out, n_in], not changed.
         inputs: Activations [n_tokens, n_in]; may be None for ``magnitude``.
         sparsity: Fraction of the weights to remove, in [0, 1].
-        criterion: ``magnitude``, ``wanda``, ``sparsegpt`` or ``ria``.
+        criterion: ``magnitude``, ``wanda``, ``ria``, ``sparsegpt`` or ``admm``.
         pattern: ``unstructured``; ``N:M``, such as ``2:4``: N of each M neighbours in a row stay;
             or ``n:M``: the same with the N that the sparsity says.
         group: Weights that are compared with each other: each output ``row`` or the whole

@@ -1,7 +1,7 @@
 """Exact selection of the weights with the smallest metric, whatever the pattern."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from numbers import Real
 
 import torch
@@ -77,6 +77,11 @@ class Selection:
                 )
             )
         return cls(sparsity, group, kept, of)
+
+    def part(self, share: float) -> "Selection":
+        """Returns a selection of a share of the weights that go, in [0, 1]; all of them for 1."""
+        kept = self.of - round(share * (self.of - self.kept))
+        return replace(self, sparsity=share * self.sparsity, kept=kept)
 
     def smallest(self, metric: torch.Tensor) -> torch.Tensor:
         """Marks the weights with the smallest metric; ties never add one.

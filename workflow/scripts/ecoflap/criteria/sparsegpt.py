@@ -102,9 +102,17 @@ def _inverse_factor(hessian: torch.Tensor, dead: torch.Tensor) -> torch.Tensor:
     diagonal = damped.diagonal()
     diagonal[dead] = 1
     diagonal += DAMPING * diagonal.mean()
+    return cholesky(torch.cholesky_inverse(cholesky(damped)), upper=True)
+
+
+def cholesky(matrix: torch.Tensor, *, upper: bool = False) -> torch.Tensor:
+    """Returns the Cholesky factor of a damped matrix [n_in, n_in].
+
+    Raises:
+        PruningError: if it is not positive definite.
+    """
     try:
-        inverse = torch.cholesky_inverse(torch.linalg.cholesky(damped))
-        return torch.linalg.cholesky(inverse, upper=True)
+        return torch.linalg.cholesky(matrix, upper=upper)
     except torch.linalg.LinAlgError as error:
         raise PruningError(
             message(
