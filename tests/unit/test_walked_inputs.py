@@ -136,8 +136,9 @@ def test_models_that_compute_on_tokens_before_samples_are_refused(name, settings
     model = zoo.build(Case(name, settings))
     batch = square_batch(samples, 8)
     batch["labels"] = torch.arange(samples) % 2 if "Classification" in name else batch["input_ids"]
+    unpadded = batch | {"attention_mask": torch.ones_like(batch["attention_mask"])}
     with pytest.raises(PruningError, match=r"reads tokens \(8, \d\), the padding mask"):
-        walked(model, [batch])
+        walked(model, [unpadded, batch])
 
 
 def test_a_square_batch_that_cannot_be_split_is_refused():
@@ -205,19 +206,13 @@ def test_a_tower_of_videos_sees():
     assert {name: model.tower_of(name) for name in towers} == towers
 
 
-def contrastive_batch(samples: int) -> dict:
-    """As many captions as tokens, with padding; the loss compares the samples with each other."""
-    batch = square_batch(samples, samples)
-    del batch["labels"]
-    generator = torch.Generator().manual_seed(1)
-    return batch | {"pixel_values": torch.randn(samples, 3, 32, 32, generator=generator)}
-
-
 def test_a_square_batch_whose_loss_compares_samples_stays_whole():
     model = tiny.clip_model()
     side = model.module.config.vision_config.image_size
-    batch = contrastive_batch(7)
-    batch["pixel_values"] = torch.randn(7, 3, side, side)
+    batch = square_batch(7, 7)
+    del batch["labels"]
+    generator = torch.Generator().manual_seed(1)
+    batch["pixel_values"] = torch.randn(7, 3, side, side, generator=generator)
     assert_as_in_plain_forwards(
         model,
         [batch],

@@ -57,7 +57,8 @@ class Observer:
         self.other_states = [
             value for name, value in arguments if any(part in name for part in OTHER_STACKS)
         ]
-        masks = [value for name, value in arguments if "attention_mask" in name]
+        sees = self.block.tower == "vision"  # padding of texts is told by the batch
+        masks = [value for name, value in arguments if sees and "attention_mask" in name]
         self.attended = next((attended(m) for m in masks if isinstance(m, torch.Tensor)), None)
 
     def _add(self, matrix: Matrix, inputs: torch.Tensor) -> None:
@@ -73,7 +74,7 @@ class Observer:
         """Returns the real tokens of the inputs, [n_tokens, n_in]."""
         foreign = any(inputs is states for states in self.other_states)
         valid = self.model.valid_tokens(matrix, self.batch, encoder_states=foreign)
-        if matrix.tower == "vision" and not foreign:
+        if valid is None and not foreign:
             valid = self.attended
         rows = inputs.reshape(-1, inputs.shape[-1])
         if valid is None:

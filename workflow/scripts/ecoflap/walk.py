@@ -60,7 +60,7 @@ class Walk:
                         lambda batch=batch: self.model.loss(batch),
                         self.model.resident,
                     )
-                self._check_rows(batch)
+            self._check_rows(batch)  # of each: of two of one shape the second may be padded alone
         orders = [(number, found[form][0].order()) for number, form in enumerate(forms)]
         other = next((number for number, order in orders if order != orders[0][1]), None)
         if other is not None:
