@@ -7,11 +7,11 @@ RUN := $(VENV)/bin
 SNAKEMAKE := $(RUN)/snakemake --profile none --cores $(CORES)
 STAMP := $(VENV)/.installed
 # Benchmarks also run where there is no .venv, such as a GPU machine with a torch of its own.
-BENCH := PYTHONPATH=workflow/scripts $(firstword $(wildcard $(RUN)/python) $(PYTHON)) -m ecoflap.bench
+BENCH := PYTHONPATH=workflow/scripts $(firstword $(wildcard $(RUN)/python) $(PYTHON)) -m bench
 
 ENVIRONMENTS := lavis open-clip
 
-.PHONY: help setup setup-lavis setup-open-clip demo test test-environments test-slurm test-browser bench bench-gpu bench-deploy lint format report clean
+.PHONY: help setup setup-lavis setup-open-clip setup-llm-compressor demo test test-environments test-slurm test-browser bench bench-gpu bench-deploy bench-peers lint format report clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -30,6 +30,8 @@ setup-lavis: .venv-lavis/.installed  ## the environment of BLIP for NLVR2, into 
 
 setup-open-clip: .venv-open-clip/.installed  ## the environment of EVA-CLIP, into .venv-open-clip
 
+setup-llm-compressor: .venv-llm-compressor/.installed  ## llm-compressor, into .venv-llm-compressor
+
 .venv-%/.installed: envs/%.yaml
 	@$(PYTHON) -c 'import sys; sys.exit("$*" == "lavis" and sys.version_info[:2] != (3, 11))' || \
 	  { echo "LAVIS on Python $$($(PYTHON) --version). Allowed: 3.11. Name one: make setup-lavis PYTHON=python3.11"; exit 1; }
@@ -40,7 +42,7 @@ setup-open-clip: .venv-open-clip/.installed  ## the environment of EVA-CLIP, int
 
 demo: $(STAMP)  ## all tables and figures on the demo models, one calibration seed
 	$(SNAKEMAKE)
-	@cat results/tables/table1.md
+	@cat results/tables/demo-table1.md
 
 test: $(STAMP)  ## unit, property and workflow tests
 	OMP_NUM_THREADS=1 $(RUN)/python -m pytest -n $(CORES) --maxprocesses 8 --dist loadfile --no-loadscope-reorder
@@ -54,7 +56,7 @@ test-slurm: $(STAMP)  ## jobs on a Slurm that starts on this machine, as root (D
 	$(RUN)/python -m pytest -m slurm tests/slurm
 
 test-browser: $(STAMP)  ## the report in headless Chromium (Debian: apt-get install chromium)
-	$(RUN)/python -m pytest -m browser tests/workflow/test_report_page.py
+	$(RUN)/python -m pytest -m browser tests/workflow/test_report.py
 
 bench:  ## speed and memory on a CPU, into results/benchmarks
 	$(BENCH) cpu
@@ -66,9 +68,16 @@ bench-gpu:  ## BLIP-2 at its real size on a GPU; needs torch, transformers and p
 bench-deploy:  ## 2:4 and unstructured sparsity against dense layers, as torch runs them here
 	$(BENCH) deploy
 
-lint: $(STAMP)  ## ruff, snakefmt, snakemake --lint
+bench-peers: $(STAMP) .venv-llm-compressor/.installed  ## pruning passes beside llm-compressor's
+	@test -f "$(DATA)/test.txt" || \
+	  { echo "No test.txt in DATA='$(DATA)'. Allowed: a folder with valid.txt and test.txt of WikiText-2. Name one: make bench-peers DATA=folder"; exit 1; }
+	$(SNAKEMAKE) results/models/smollm2-135m
+	PYTHONPATH=workflow/scripts .venv-llm-compressor/bin/python -m bench peers results/models/smollm2-135m $(DATA)
+
+lint: $(STAMP)  ## ruff, import-linter, snakefmt, snakemake --lint
 	$(RUN)/ruff check .
 	$(RUN)/ruff format --check .
+	PYTHONPATH=workflow/scripts $(RUN)/lint-imports --no-cache
 	$(RUN)/snakefmt --check Snakefile workflow/rules
 	$(RUN)/snakemake --lint
 
@@ -77,8 +86,9 @@ format: $(STAMP)  ## format all code
 	$(RUN)/ruff format .
 	$(RUN)/snakefmt Snakefile workflow/rules
 
-report: $(STAMP)  ## results/report.html, one page with all that the demo made
-	$(SNAKEMAKE) results/report.html
+report: $(STAMP)  ## results/report.html, Snakemake's report on the demo, and what it rests on
+	$(SNAKEMAKE) all describe_run
+	$(SNAKEMAKE) all describe_run --report results/report.html
 
 clean:  ## delete everything that was made; the environment stays
 	rm -rf results/* .snakemake .pytest_cache .ruff_cache .hypothesis

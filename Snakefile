@@ -1,18 +1,25 @@
+import os
+from pathlib import Path
+
 from snakemake.utils import min_version
 
 min_version("9.0")
 
+# The project as seen from where Snakemake works: "." in its root, another folder with --directory
+# or as a module.
+HERE = Path(os.path.relpath(workflow.current_basedir.get_path_or_uri(secret_free=True)))
 
-configfile: "config/config.yaml"
-configfile: "config/models.yaml"
-configfile: "config/datasets.yaml"
-configfile: "config/calibrations.yaml"
-configfile: "config/scores.yaml"
-configfile: "config/variants.yaml"
-configfile: "config/finetuning.yaml"
-configfile: "config/tasks.yaml"
-configfile: "config/experiments.yaml"
-configfile: "config/plotting.yaml"
+
+configfile: str(HERE / "config/config.yaml")
+configfile: str(HERE / "config/models.yaml")
+configfile: str(HERE / "config/datasets.yaml")
+configfile: str(HERE / "config/calibrations.yaml")
+configfile: str(HERE / "config/scores.yaml")
+configfile: str(HERE / "config/variants.yaml")
+configfile: str(HERE / "config/finetuning.yaml")
+configfile: str(HERE / "config/tasks.yaml")
+configfile: str(HERE / "config/experiments.yaml")
+configfile: str(HERE / "config/plotting.yaml")
 
 
 report: "workflow/report/workflow.rst"

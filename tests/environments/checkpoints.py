@@ -6,10 +6,11 @@ As a script, in the environment of a family: the family and the folder to fill.
 import sys
 from pathlib import Path
 
-import layouts
 import torch
-from ecoflap.models.outside import import_torchvision
-from noise import randomize
+
+from ecoflap.models.adapters._outside import import_torchvision
+from helpers import layouts
+from helpers.noise import randomize
 
 import_torchvision()  # before LAVIS, open_clip or timm
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]

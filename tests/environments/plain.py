@@ -2,11 +2,12 @@
 
 import math
 
-import ecoflap
 import pandas as pd
 import torch
+
+import ecoflap
 from ecoflap.criteria import wanda
-from ecoflap.walk import Walk
+from ecoflap.engine.walk import Walk
 
 
 def check_statistics(model, batches, real) -> None:

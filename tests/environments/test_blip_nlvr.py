@@ -1,17 +1,18 @@
 """BLIP for NLVR2 against LAVIS alone, in LAVIS's environment: make test-environments."""
 
 import checkpoints
-import ecoflap
-import layouts
 import numpy as np
 import plain
 import pytest
 import torch
-from ecoflap import calibration
-from ecoflap.errors import ModelError
-from ecoflap.models.blip_nlvr import BlipImageEvalProcessor  # LAVIS's own
 from PIL import Image
 from safetensors.torch import load_file
+
+import ecoflap
+from ecoflap.data import sampling
+from ecoflap.errors import ModelError
+from ecoflap.models.adapters.blip_nlvr import BlipImageEvalProcessor  # LAVIS's own
+from helpers import layouts
 
 pytestmark = pytest.mark.environments
 SENTENCES = ["a dog sits", "the Big red cat runs on the mat!", "house (near) a tree"]
@@ -48,7 +49,7 @@ def examples(pictures):
 
 @pytest.fixture
 def batches(model, pictures):
-    return calibration.batches(model.encode(examples(pictures)), 2)
+    return sampling.batches(model.encode(examples(pictures)), 2)
 
 
 def lavis_samples(pictures, chosen):
@@ -63,7 +64,7 @@ def lavis_samples(pictures, chosen):
 def test_the_loss_is_lavis_own(model, lavis_model, pictures):
     encoded = model.encode(examples(pictures))
     losses = []
-    for chosen, batch in enumerate(calibration.batches(encoded, 1)):
+    for chosen, batch in enumerate(sampling.batches(encoded, 1)):
         with torch.no_grad():
             losses.append(lavis_model(lavis_samples(pictures, chosen))["loss"])
             assert model.loss(batch).item() == pytest.approx(losses[-1].item(), rel=1e-5)
@@ -73,7 +74,7 @@ def test_the_loss_is_lavis_own(model, lavis_model, pictures):
 
 
 def test_judgements_are_lavis_own(model, lavis_model, pictures, monkeypatch):
-    monkeypatch.setattr("ecoflap.models.blip_nlvr.CHUNK", 2)
+    monkeypatch.setattr("ecoflap.models.adapters.blip_nlvr.CHUNK", 2)
     with torch.no_grad():
         alone = [lavis_model.predict(lavis_samples(pictures, n))["predictions"] for n in range(3)]
         margins = torch.cat(alone)[:, 1] - torch.cat(alone)[:, 0]

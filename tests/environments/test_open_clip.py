@@ -1,18 +1,19 @@
 """EVA-CLIP against open_clip alone, in open_clip's environment: make test-environments."""
 
 import checkpoints
-import ecoflap
 import numpy as np
 import plain
 import pytest
 import timm
 import torch
-from ecoflap import calibration
-from ecoflap.errors import ModelError
-from ecoflap.models.open_clip import open_clip  # the library, not our module
 from PIL import Image
 from safetensors.torch import load_file
 from torch.nn import functional
+
+import ecoflap
+from ecoflap.data import sampling
+from ecoflap.errors import ModelError
+from ecoflap.models.adapters.open_clip import open_clip  # the library, not our module
 
 pytestmark = pytest.mark.environments
 TEXTS = ["a dog", "what is in the house", "the big red cat"]
@@ -54,7 +55,7 @@ def pictures():
 @pytest.fixture
 def batches(model):
     pairs = zip(pictures() * 2, TEXTS + TEXTS[::-1], strict=True)
-    return calibration.batches(model.encode([{"image": i, "caption": t} for i, t in pairs]), 3)
+    return sampling.batches(model.encode([{"image": i, "caption": t} for i, t in pairs]), 3)
 
 
 def features(library, folder):

@@ -3,13 +3,14 @@
 Needs torch, transformers, pandas and pytest alone: `python -m pytest -m gpu tests/gpu`.
 """
 
-import ecoflap
 import pytest
-import tiny
 import torch
+
+import ecoflap
 from ecoflap.models import offload
-from ecoflap.models.loading import Loader
+from ecoflap.models.checkpoints.loading import Loader
 from ecoflap.scores import matrix_table
+from helpers import tiny
 
 pytestmark = [
     pytest.mark.gpu,
@@ -83,8 +84,9 @@ def test_gradnorm_of_16_bits_is_near_that_of_32(dtype):
 
 
 def test_gradnorm_never_holds_more_than_one_gradient():
-    from ecoflap.bench import models as shapes
     from transformers import LlamaConfig
+
+    from bench import models as shapes
 
     config = LlamaConfig(hidden_size=512, intermediate_size=1024, num_hidden_layers=12)
     model = shapes.build_llama(config, torch.float32)
@@ -103,12 +105,13 @@ def test_gradnorm_never_holds_more_than_one_gradient():
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_a_semi_structured_model_is_the_dense_one(dtype):
-    from ecoflap import deploy
-    from ecoflap.bench import deploy as forms
-    from ecoflap.bench import models as shapes
     from transformers import LlamaConfig
 
-    if torch.cuda.get_device_capability() < deploy.CAPABILITY:
+    from bench import deploy as forms
+    from bench import models as shapes
+    from ecoflap.export import semi_structured
+
+    if torch.cuda.get_device_capability() < semi_structured.CAPABILITY:
         pytest.skip("no sparse tensor cores")
     config = LlamaConfig(hidden_size=512, intermediate_size=1024, num_hidden_layers=2)
     model = shapes.build_llama(config, torch.float32)
@@ -121,14 +124,14 @@ def test_a_semi_structured_model_is_the_dense_one(dtype):
     dense = weight.numel() * weight.element_size()
     with torch.inference_mode():
         expected = model.module(**batch).logits
-        deploy.to_semi_structured(model)
+        semi_structured.to_semi_structured(model)
         found = model.module(**batch).logits
     assert (found - expected).abs().max() < 0.02 * expected.abs().max()
     assert forms.stored_bytes(next(model.matrices()).module.weight) < 0.6 * dense
 
 
 def test_energy_is_told_or_left_out():
-    from ecoflap.runtime import Cost
+    from ecoflap.measure import Cost
 
     matrix = torch.ones(4096, 4096, device=DEVICE)
     with Cost(DEVICE) as cost:
@@ -139,7 +142,7 @@ def test_energy_is_told_or_left_out():
 
 
 def test_the_deployment_benchmark_has_every_form():
-    from ecoflap.bench import deploy as bench
+    from bench import deploy as bench
 
     frame, _ = bench.run(DEVICE, small=True)
     assert {"dense", "2:4", "CSR, 50% zeros"} == set(frame["form"])

@@ -6,9 +6,19 @@ from fractions import Fraction
 import numpy as np
 import pandas as pd
 import pytest
-from ecoflap.allocation import GRANULARITIES, METHODS, allocate
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from ecoflap.allocation import (
+    GRANULARITIES,
+    METHODS,
+    allocate,
+    budget,
+    plan_from,
+    shares,
+    stack_of,
+)
+from ecoflap.errors import InfeasibleError
 
 matrices = st.lists(
     st.tuples(
@@ -82,3 +92,31 @@ def test_sum_bounds_guard_and_order(method, granularity, drawn, percent, margin,
     # Equal remainders are told apart by position alone.
     assert (moved["keep"] - groups["keep"]).abs().max() <= 1
     assert moved["keep"].sum() == groups["keep"].sum()
+
+
+@pytest.mark.parametrize("inside", METHODS)
+@settings(max_examples=20, deadline=None)
+@given(matrices, st.integers(31, 66), st.integers(0, 2**32))
+def test_stacks_keep_exactly_their_shares(inside, drawn, percent, seed):
+    frame = frame_of(drawn, seed)
+    p = float(Fraction(percent, 100))
+    stacks = frame["block"].map(stack_of)
+    sizes = frame.groupby(stacks)["n_weights"].sum()
+    each = allocate(frame, sparsity=p, method=inside, budget="stack")
+    kept = each.groupby(stacks)["keep"].sum()
+    assert kept.to_dict() == {stack: budget([n], p) for stack, n in sizes.items()}
+
+    first = allocate(frame, sparsity=p, max_sparsity="+0.02", budget="model")
+    given = shares(first)
+    assert {stack: budget([n], given[stack]) for stack, n in sizes.items()} == (
+        first.groupby(stacks)["keep"].sum().to_dict()
+    )
+    two = {"score": "s", "max_sparsity": "+0.02", "inside": {"method": inside, "score": "s"}}
+    try:
+        plan = plan_from({"s": frame}, two, p)
+    except InfeasibleError:
+        assert inside in ("owl", "dlp", "alphapruning")  # a stack that keeps nearly all
+        return
+    assert (plan.groupby(stacks)["keep"].sum() == first.groupby(stacks)["keep"].sum()).all()
+    assert (plan["keep"] <= plan["n_weights"]).all()
+    assert (plan["keep"] >= 0).all()

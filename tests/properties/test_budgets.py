@@ -5,9 +5,10 @@ from fractions import Fraction
 
 import numpy as np
 import pandas as pd
-from ecoflap.allocation import allocate, budgets, uniform
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+
+from ecoflap.allocation import allocate, budgets, uniform
 
 groups = st.lists(
     st.tuples(

@@ -11,7 +11,8 @@ from typing import NamedTuple
 import pytest
 import yaml
 from cluster import Cluster, query
-from projects import ROOT, SMALL, Project, jobs_of, numbers, wait_for
+
+from helpers.projects import ROOT, SMALL, Project, jobs_of, numbers, wait_for
 
 pytestmark = pytest.mark.slurm
 
@@ -50,14 +51,14 @@ def history(output, rule=""):
 def configuration(shards):
     """The README's Table 2 in small; `auto` asks for a GPU and computes without."""
     content = copy.deepcopy(SMALL)
-    content["run"] = ["table2"]
+    content["run"] = ["demo-table2"]
     content["device"] = "auto"
     content["scores"] = {
         "small": {"estimator": "zeroth", "samples": 16, "batch_size": 16, "shards": shards},
         "other": {"estimator": "gradnorm", "samples": 32, "batch_size": 16},
     }
     table = {**SMALL["experiments"]["small-table"], "variants": ["small-ecoflap"]}
-    content["experiments"] = {"table2": table}
+    content["experiments"] = {"demo-table2": table}
     return content
 
 
@@ -90,17 +91,19 @@ def undisturbed(tmp_path_factory):
     """A project in which the same was made without Slurm, each score by one job."""
     project = Project(tmp_path_factory.mktemp("undisturbed"))
     project.write_config(configuration(shards=1))
-    code, output = project.snakemake("table2", OTHER_SCORE)
+    code, output = project.snakemake("demo-table2", OTHER_SCORE)
     assert code == 0, output
     return project
 
 
 @pytest.fixture(scope="module")
 def submitted(cluster, tmp_path_factory):
-    """A project in which the README's commands ran, and what they printed."""
+    """A project in which the page's commands ran, and what they printed."""
     project = Project(tmp_path_factory.mktemp("submitted"))
     project.write_config(configuration(shards=2))
-    clone, setup, activate, partitions, run = commands_of("README.md", "On a cluster")
+    clone, setup, activate, partitions, run = commands_of(
+        "docs/cluster.md", "From nothing to running jobs"
+    )
     # The project is the clone; that setup makes an environment is what .ci/run begins with.
     assert clone.startswith("git clone ")
     assert setup == "make setup"
@@ -116,7 +119,7 @@ def test_each_job_is_in_the_queue_s_history_with_what_its_rule_asks_for(submitte
     _, output = submitted
     stats = output.partition("Job stats:")[2].partition("\n\n")[0]
     expected = dict(re.findall(r"^(\w+) +(\d+)$", stats, re.M))
-    del expected["table2"], expected["total"]  # these compute nothing
+    del expected["demo-table2"], expected["total"]  # these compute nothing
     jobs = history(output)
     assert {job.state for job in jobs} == {"COMPLETED"}
     assert expected["score_shard"] == "2"
@@ -209,7 +212,7 @@ def disturbed(submitted, tmp_path_factory):
     site["default-resources"]["slurm_extra"] = "'--nice=1'"
     (project.folder / "cluster.yaml").write_text(yaml.safe_dump(site))
     (run,) = commands_of("docs/cluster.md", "What jobs ask for")
-    run = run.replace("table2", "").replace("--config device=cuda", "--configfile small.yaml")
+    run = run.replace("demo-table2", "").replace("--config device=cuda", "--configfile small.yaml")
     with (
         project.edit("workflow/rules/score.smk", "mem_mb=growing(8000)", "mem_mb=growing(400)"),
         project.edit("workflow/rules/evaluate.smk", "runtime=growing(480)", "runtime=growing(1)"),

@@ -4,7 +4,8 @@ import os
 
 import pytest
 from filelock import FileLock
-from projects import Project
+
+from helpers.projects import Project
 
 
 @pytest.fixture(scope="session")

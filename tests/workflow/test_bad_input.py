@@ -9,12 +9,13 @@ import subprocess
 import sys
 import time
 
-import architectures
 import pytest
 import yaml
 from PIL import Image
-from projects import SMALL, TOO_MANY, Project
 from safetensors import torch as tensors
+
+from helpers import architectures
+from helpers.projects import SMALL, TOO_MANY, Project
 
 CONFIGS = [
     ({"sedes": [1]}, "unknown key 'sedes'", "Did you mean 'seeds'"),
@@ -44,7 +45,7 @@ def contents(project):
 
 @pytest.mark.parametrize(("section", "said", "remedy"), CONFIGS)
 def test_a_wrong_config_is_told_before_any_job(project, section, said, remedy):
-    """What else can be wrong: tests/unit/test_run_config.py."""
+    """What else can be wrong: tests/pipeline/test_run_config.py."""
     (project.folder / "wrong.yaml").write_text(yaml.safe_dump({**SMALL, **section}))
     before = contents(project)
     code, output = project.snakemake("--quiet", "rules", configfile="wrong.yaml")

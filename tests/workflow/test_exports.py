@@ -7,11 +7,14 @@ import sys
 from pathlib import Path
 
 import pytest
-from configs import SCHEMAS, merged
-from ecoflap import artifacts, pruning, verification
-from ecoflap import config as configuration
-from projects import SMALL
 from safetensors.torch import load_file, save_file
+
+from ecoflap import artifacts
+from ecoflap.pruning import changes
+from ecoflap_pipeline import verify
+from ecoflap_pipeline.config import check as configuration
+from helpers.configs import SCHEMAS, merged
+from helpers.projects import SMALL
 
 POINT = "demo-clip/wanda/seed0/0.5"
 DENSE = "results/models/demo-clip"
@@ -31,16 +34,15 @@ assert not [name for name in sys.modules if name.startswith("ecoflap")]
 @pytest.fixture(scope="module")
 def exported(finished):
     """The finished project with one export; it is as before afterwards."""
-    code, output = finished.snakemake(f"results/compact/{POINT}")
+    code, output = finished.snakemake(f"results/exports/{POINT}")
     assert code == 0, output
     yield finished
-    for name in ("exports", "compact"):
-        shutil.rmtree(finished.folder / "results" / name)
+    shutil.rmtree(finished.folder / "results" / "exports")
 
 
 def test_an_export_is_what_was_evaluated(exported, monkeypatch):
     monkeypatch.chdir(exported.folder)
-    model = pruning.load_changed(DENSE, f"results/pruned/{POINT}/changes.safetensors", device="cpu")
+    model = changes.load_changed(DENSE, f"results/pruned/{POINT}/changes.safetensors", device="cpu")
     samples, _ = artifacts.read_tensors(
         "results/calibration/demo-clip/scenes-image-captions/seed0/samples.safetensors",
         "calibration",
@@ -75,14 +77,15 @@ def test_a_changed_file_of_an_export_is_damage(exported, monkeypatch):
     configuration.check(config, SCHEMAS)
 
     def states():
-        found = verification.verify(config, Path("workflow/scripts"))
-        return {str(f.path): f.state for f in found if "exports" in str(f) or "compact" in str(f)}
+        found = verify.verify(config, Path("workflow/scripts"))
+        return {str(f.path): f.state for f in found if "exports" in str(f)}
 
-    manifests = [f"results/{name}/{POINT}/manifest.json" for name in ("exports", "compact")]
-    assert states() == dict.fromkeys(manifests, "whole")
-    with Path(f"results/compact/{POINT}/README.md").open("a", encoding="utf-8") as file:
-        file.write("changed")
-    assert states() == {manifests[0]: "whole", manifests[1]: "damaged"}
+    manifest, card = (f"results/exports/{POINT}/{name}" for name in ("manifest.json", "README.md"))
+    assert states() == {manifest: "whole"}
+    before = Path(card).read_bytes()
+    Path(card).write_bytes(before + b"changed")
+    assert states() == {manifest: "damaged"}
+    Path(card).write_bytes(before)
 
 
 def test_a_checkpoint_that_changed_after_pruning_is_not_exported(exported):

@@ -7,26 +7,12 @@ import subprocess
 import sys
 import time
 
-from projects import ROOT, Project, jobs_of, numbers, wait_for
+from helpers.projects import ROOT, Project, jobs_of, numbers, start, wait_for
 
 SCORES = "results/scores/demo-clip/scenes-image-captions/seed0/small.parquet"
 MASKS = "results/pruned/demo-clip/wanda/seed0/0.5/changes.safetensors"
 PLAN = "results/allocations/demo-clip/small-ecoflap/seed0/0.5.json"
 LIBRARY = str(ROOT / "workflow" / "scripts")
-
-
-def start(project, *arguments, cores=1, **options):
-    command = [sys.executable, "-m", "snakemake", "--configfile", "small.yaml"]
-    command += ["--cores", str(cores), *arguments]
-    return subprocess.Popen(
-        command,
-        cwd=project.folder,
-        env={**os.environ, "HF_HUB_OFFLINE": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        **options,
-    )
 
 
 def test_killed_runs_end_with_the_same_bytes_in_another_folder_with_other_cores(finished, tmp_path):

@@ -9,10 +9,12 @@ import time
 import pandas as pd
 import pytest
 import torch
-from ecoflap import artifacts, finetuning, models, pruning
-from projects import SMALL
 from safetensors.torch import load_file, save_file
-from test_faults import start
+
+from ecoflap import artifacts, models
+from ecoflap.finetuning import training
+from ecoflap.pruning import changes
+from helpers.projects import SMALL, start
 
 FOLDER = "results/finetuned/demo-clip/small-tuned/seed0/0.5"
 PRUNED = "results/pruned/demo-clip/small-ecoflap/seed0/0.5/changes.safetensors"
@@ -89,9 +91,9 @@ def undisturbed(project):
     """Returns what the library makes of the same pruned model, by name, and its curve."""
     folder = project.folder / "results/models/demo-clip"
     model = models.load(folder, device="cpu")
-    pruning.apply_changes(model, project.folder / PRUNED, artifacts.file_hash(folder))
+    changes.apply_changes(model, project.folder / PRUNED, artifacts.file_hash(folder))
     settings = {**FURTHER["finetuning"]["small"], **DEFAULTS}
-    curve = finetuning.finetune(model, settings)
+    curve = training.finetune(model, settings)
     return dict(model.module.named_parameters()), curve
 
 
@@ -134,9 +136,9 @@ def test_a_killed_job_goes_on_and_what_it_makes_is_evaluated_and_verified(projec
     cost = artifacts.read_json(project.folder / FOLDER / "cost.json", "cost")
     assert cost["seconds"] > spent["seconds"] > 0
     weights, curve = undisturbed(project)
-    changes, _ = artifacts.read_tensors(project.folder / FOLDER / "changes.safetensors", "pruned")
-    assert len(changes) == len(weights)
-    for name, tensor in changes.items():
+    stored, _ = artifacts.read_tensors(project.folder / FOLDER / "changes.safetensors", "pruned")
+    assert len(stored) == len(weights)
+    for name, tensor in stored.items():
         expected = weights.get(name.removeprefix("state."), weights.get(f"{name}.weight"))
         assert torch.equal(tensor, expected), name
     found, _ = artifacts.read_table(project.folder / FOLDER / "curve.parquet", "curve")

@@ -2,12 +2,13 @@
 
 import subprocess
 
-import layouts
 import pandas as pd
 import pytest
 import yaml
+
 from ecoflap import artifacts
-from projects import ROOT, SMALL, Project
+from helpers import layouts
+from helpers.projects import ROOT, SMALL, Project
 
 PYTHONS = {name: str(ROOT / f".venv-{name}" / "bin" / "python") for name in ("lavis", "open-clip")}
 

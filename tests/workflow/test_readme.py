@@ -1,15 +1,19 @@
-"""The README's Python runs as it stands, and its commands name things that exist."""
+"""The Python of the pages runs as it stands, and their commands name things that exist."""
 
 import re
 import shlex
 import subprocess
 import sys
 
-from projects import ROOT
+import yaml
+
+from helpers.projects import ROOT
 
 README = (ROOT / "README.md").read_text()
 LIBRARY = (ROOT / "docs" / "library.md").read_text()
 CLUSTER = (ROOT / "docs" / "cluster.md").read_text()
+PAGES = {path.stem: path.read_text() for path in (ROOT / "docs").glob("*.md")}
+PAGES |= {name: (ROOT / f"{name}.md").read_text() for name in ("README", "CONTRIBUTING")}
 
 
 def blocks(language, text=README):
@@ -43,7 +47,8 @@ import pandas as pd
 from safetensors.torch import load_file
 whole = ecoflap.score(ecoflap.load(folder, device="cpu"), batches[:1], estimator="zeroth", draws=2)
 assert pd.concat(parts, ignore_index=True).equals(whole)
-assert choice["loss"][choice["chosen"]].tolist() == [choice["loss"].min()]
+rows = choice.rows
+assert rows["loss"][rows["chosen"]].tolist() == [rows["loss"].min()]
 one = load_file("results/library-demo/model.safetensors")
 index = pd.read_json("results/library-demo-from-disk/model.safetensors.index.json")
 other = {}
@@ -55,10 +60,11 @@ assert all((one[name] == other[name]).all() for name in one)
     run_python("\n".join(blocks("python", LIBRARY)) + check, project.folder)
 
 
-def test_the_snakemake_commands_of_the_readme_build_their_dag(project, tmp_path, monkeypatch):
-    text = "\n".join(blocks("bash") + blocks("bash", CLUSTER)).replace("\\\n", " ")
-    commands = [line for line in text.splitlines() if line.startswith("snakemake ")]
-    assert len(commands) >= 8
+def test_the_snakemake_commands_of_all_pages_build_their_dag(project, tmp_path, monkeypatch):
+    text = "\n".join(block for page in PAGES.values() for block in blocks("bash", page))
+    lines = text.replace("\\\n", " ").splitlines()
+    commands = dict.fromkeys(line for line in lines if line.startswith("snakemake "))
+    assert len(commands) >= 20
     (project.folder / "path" / "to" / "wikitext-2").mkdir(parents=True)
     monkeypatch.setenv("SNAKEMAKE_OUTPUT_CACHE", str(tmp_path))
     (project.folder / "partitions.yaml").write_text("partitions: {}")
@@ -69,22 +75,30 @@ def test_the_snakemake_commands_of_the_readme_build_their_dag(project, tmp_path,
         assert code == 0, (command, output)
 
 
-def test_the_example_of_the_config_readme_builds_its_dag(project):
+def test_the_examples_of_the_config_readme_build_their_dag(project):
     text = (ROOT / "config" / "README.md").read_text()
-    (example,) = re.findall(r"```yaml\n(.*?)```", text, re.S)
-    (project.folder / "mine.yaml").write_text(example)
+    mix, example = map(yaml.safe_load, re.findall(r"```yaml\n(.*?)```", text, re.S))
+    example["variants"]["careful"]["calibration"] = next(iter(mix["calibrations"]))
+    (project.folder / "mine.yaml").write_text(yaml.safe_dump({**mix, **example}))
     assert project.planned("mine", configfile="mine.yaml")["prune_model"] == 2
 
 
-def test_the_make_targets_of_the_readme_exist():
+def test_the_make_targets_of_all_pages_exist():
     makefile = (ROOT / "Makefile").read_text()
-    targets = set(re.findall(r"(?:^|`)make ([a-z]+)", README, re.M))
+    text = "\n".join(PAGES.values())
+    targets = set(re.findall(r"(?:^|`)make ([a-z]+(?:-[a-z]+)*)", text, re.M))
     assert {"demo", "test"} <= targets
     for target in targets:
         assert re.search(rf"^{target}:", makefile, re.M), target
 
 
-def test_the_paths_of_the_readme_exist():
-    text = README + LIBRARY + CLUSTER
-    for path in re.findall(r"`((?:config|workflow|envs|docs)/[A-Za-z0-9_./-]+)`", text):
-        assert (ROOT / path).exists(), path
+def test_the_paths_and_links_of_all_pages_exist():
+    folders = "config|workflow|envs|docs|tests|ecoflap|ecoflap_pipeline"
+    for page, text in PAGES.items():
+        for path in re.findall(rf"`((?:{folders})/[A-Za-z0-9_./-]+)`", text):
+            inside = ROOT / "workflow" / "scripts" if path.startswith("ecoflap") else ROOT
+            placeholder = "NAME" in path or "VERB_NOUN" in path
+            assert placeholder or (inside / path).exists(), (page, path)
+        folder = ROOT if page in ("README", "CONTRIBUTING") else ROOT / "docs"
+        for path in re.findall(r"\]\(([A-Za-z0-9_./-]+)\)", text):
+            assert (folder / path).exists(), (page, path)

@@ -3,17 +3,15 @@
 import json
 import re
 
-import architectures
-import layouts
 import pandas as pd
-import processors
 import pytest
-import tiny
 import torch
 import yaml
+
 from ecoflap import artifacts
-from projects import ROOT, Project
-from test_pth import half_removed, lavis_blip2
+from helpers import architectures, layouts, processors, tiny
+from helpers.lavis import half_removed, lavis_blip2
+from helpers.projects import ROOT, Project
 
 
 def config(folder):
@@ -214,7 +212,7 @@ def test_a_further_task_is_compared_and_draws_no_new_samples(real):
 def test_the_readmes_own_model_runs_as_it_stands(tmp_path):
     made = Project(tmp_path)
     (example,) = re.findall(
-        r"`mine.yaml`:\n\n```yaml\n(.*?)```", (ROOT / "README.md").read_text(), re.S
+        r"`mine.yaml`:\n\n```yaml\n(.*?)```", (ROOT / "docs" / "own-model.md").read_text(), re.S
     )
     assert len(example.splitlines()) <= 12
     (made.folder / "mine.yaml").write_text(example)

@@ -1,10 +1,12 @@
-"""What runs again after what: each line of the README's table, on a finished run."""
+"""What runs again after what: each line of the table in docs/reproduce.md, on a finished run."""
 
+import copy
 import os
 import shutil
 
 import pytest
-from projects import ROOT, numbers
+
+from helpers.projects import ROOT, SMALL, numbers
 
 NONE = {}
 SCORES = "results/scores/demo-clip/scenes-image-captions/seed0/small.parquet"
@@ -13,7 +15,8 @@ LIBRARY = "workflow/scripts/ecoflap"
 PRUNED_BY_WANDA = {"prune_model": 2, "evaluate_model": 2, "make_table": 1, "plot_figure": 1}
 ONE_ALLOCATION = {"allocate_sparsity": 1, **PRUNED_BY_WANDA, "prune_model": 1, "evaluate_model": 1}
 OTHER = "any other module of the library"
-# The README's line, a file, what stands in it, what stands in it then, and the jobs that run.
+NO_NUMBER = "`plugins.py`, errors, the model card, how jobs start and costs are measured"
+# The table's line, a file, what stands in it, what stands in it then, and the jobs that run.
 EDITS = [
     ("a comment", "config/variants.yaml", "variants:", "# new\nvariants:", NONE),
     (
@@ -49,12 +52,13 @@ EDITS = [
     ),
     (
         OTHER,
-        f"{LIBRARY}/figures.py",
+        "workflow/scripts/ecoflap_pipeline/report/figures.py",
         '"""',
         '"""\n',
         {"plot_figure": 1},
     ),
     (OTHER, f"{LIBRARY}/scores/zeroth.py", '"""', '"""\n', NONE),
+    (NO_NUMBER, f"{LIBRARY}/plugins.py", '"magnitude",', '"magnitude", "new",', NONE),
 ]
 
 
@@ -76,7 +80,7 @@ def test_nothing_changed(finished):
 
 def test_a_touched_script(copied):
     os.utime(copied.folder / "workflow/scripts/prune_model.py")
-    os.utime(copied.folder / LIBRARY / "pruning.py")
+    os.utime(copied.folder / LIBRARY / "pruning/layerwise.py")
     assert jobs(copied.planned()) == NONE
 
 
@@ -101,8 +105,8 @@ def test_touching_outputs_accepts_what_is_there(copied):
     assert jobs(copied.planned()) == NONE
 
 
-def test_each_line_of_the_readme_is_tested_here():
-    text = (ROOT / "README.md").read_text()
+def test_each_line_of_the_table_is_tested_here():
+    text = (ROOT / "docs" / "reproduce.md").read_text()
     table = text.partition("| what you change | what runs again |")[2].partition("\n\n")[0]
     lines = [row.split("|")[1].strip() for row in table.splitlines()[2:]]
     others = [
@@ -137,3 +141,39 @@ def test_a_cache_between_workflows_makes_the_same_files(finished, tmp_path_facto
     assert made[0] == made[1]
     of_run = numbers(finished)
     assert all(of_run[path] == digest for path, digest in made[0].items())
+
+
+# Removes what magnitude keeps.
+OUTSIDE = """
+import torch
+from ecoflap.criteria.magnitude import NEEDS_INPUTS, UPDATES_WEIGHTS, statistics
+
+def prune(weight, statistics, selection):
+    mask = selection.smallest(-weight.abs().float())
+    return weight.masked_fill(mask, 0), mask
+"""
+
+
+def test_a_criterion_of_another_package_gets_its_row_and_nothing_else_runs(copied, tmp_path):
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside" / "largest.py").write_text(OUTSIDE)
+    path = {"PYTHONPATH": str(tmp_path)}
+    config = copy.deepcopy(SMALL)
+    config["variants"]["outside"] = {
+        "label": "Largest first",
+        "allocation": "uniform",
+        "criterion": "outside.largest",
+    }
+    config["experiments"]["small-table"]["variants"].append("outside")
+    copied.write_config(config)
+    planned = jobs(copied.planned(environment=path))
+    one = ("allocate_sparsity", "prune_model", "evaluate_model", "make_table")
+    assert planned == dict.fromkeys(one, 1)
+    code, output = copied.snakemake(environment=path)
+    assert code == 0, output
+    table = (copied.folder / "results/tables/small-table.md").read_text()
+    assert "| Largest first | 0.5 |" in table
+    code, output = copied.snakemake()
+    assert code != 0
+    assert "no source file of the plug-in 'outside.largest'" in output
+    copied.write_config(SMALL)

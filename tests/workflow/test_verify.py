@@ -7,10 +7,12 @@ import shutil
 from pathlib import Path
 
 import pytest
-from configs import SCHEMAS, merged
-from ecoflap import artifacts, verification
-from ecoflap import config as configuration
-from projects import SMALL
+
+from ecoflap import artifacts
+from ecoflap_pipeline import verify
+from ecoflap_pipeline.config import check as configuration
+from helpers.configs import SCHEMAS, merged
+from helpers.projects import SMALL
 
 SCORES = "results/scores/demo-clip/scenes-image-captions/seed0/small.parquet"
 PRUNED = "results/pruned/demo-clip/wanda/seed0/0.5"
@@ -32,8 +34,8 @@ def look(finished, monkeypatch):
     scripts = finished.folder / "workflow" / "scripts"
 
     def found(content=None):
-        items = verification.verify(content or config(), scripts)
-        return {str(i.path): (i.state, i.why) for i in items if i.state != verification.WHOLE}
+        items = verify.verify(content or config(), scripts)
+        return {str(i.path): (i.state, i.why) for i in items if i.state != verify.WHOLE}
 
     return found
 
@@ -83,7 +85,7 @@ def test_what_verify_advises_mends_the_results(finished, tmp_path):
 
 def test_all_kinds_of_artifacts_are_looked_at(finished, look):
     assert look() == {}
-    paths = [str(item.path) for item in verification.verify(config(), finished.folder)]
+    paths = [str(item.path) for item in verify.verify(config(), finished.folder)]
     written = [
         str(path.relative_to(finished.folder))
         for path in finished.folder.glob("results/**/*")

@@ -1,38 +1,38 @@
-rule choose_max_sparsity:
+rule choose_plan:
     input:
         model="results/models/{model}",
-        scores=allocation_scores,
-        samples=prune_samples,
+        scores=given.allocation_scores,
+        samples=given.prune_samples,
     output:
-        margins="results/allocations/{model}/{variant}/seed{seed}/{sparsity}.margins.json",
+        choice="results/allocations/{model}/{variant}/seed{seed}/{sparsity}.choice.json",
     log:
-        "results/logs/choose_max_sparsity/{model}/{variant}/seed{seed}/{sparsity}.log",
+        "results/logs/choose_plan/{model}/{variant}/seed{seed}/{sparsity}.log",
     benchmark:
-        "results/benchmarks/choose_max_sparsity/{model}/{variant}/seed{seed}/{sparsity}.tsv"
+        "results/benchmarks/choose_plan/{model}/{variant}/seed{seed}/{sparsity}.tsv"
     wildcard_constraints:
-        variant="|".join(PRUNED),
+        variant="|".join(given.pruned),
     conda:
         environment
     threads: 1
     resources:
-        gpu=GPUS,
+        gpu=given.gpus,
         mem_mb=growing(8000),
         runtime=growing(480),
     params:
-        config=read_by("choose_max_sparsity"),
+        config=given.read_by("choose_plan"),
         device=config["device"],
         python=interpreter,
-        code=margins_code,
+        code=given.choice_code,
     message:
-        "Choosing p_max at {wildcards.sparsity} in {wildcards.model} for {wildcards.variant}, seed {wildcards.seed}"
+        "Choosing a plan at {wildcards.sparsity} in {wildcards.model} for {wildcards.variant}, seed {wildcards.seed}"
     script:
-        "../scripts/choose_max_sparsity.py"
+        "../scripts/choose_plan.py"
 
 
 rule allocate_sparsity:
     input:
-        scores=allocation_scores,
-        margins=allocation_margins,
+        scores=given.allocation_scores,
+        choice=given.allocation_choice,
         model="results/models/{model}",
     output:
         plan="results/allocations/{model}/{variant}/seed{seed}/{sparsity}.json",
@@ -41,7 +41,7 @@ rule allocate_sparsity:
     benchmark:
         "results/benchmarks/allocate_sparsity/{model}/{variant}/seed{seed}/{sparsity}.tsv"
     wildcard_constraints:
-        variant="|".join(PRUNED),
+        variant="|".join(given.pruned),
     conda:
         "../../envs/pipeline.yaml"
     threads: 1
@@ -49,8 +49,8 @@ rule allocate_sparsity:
         mem_mb=growing(1000),
         runtime=growing(10),
     params:
-        config=read_by("allocate_sparsity"),
-        code=code("allocate_sparsity.py"),
+        config=given.read_by("allocate_sparsity"),
+        code=given.code("allocate_sparsity.py"),
     message:
         "Allocating sparsity {wildcards.sparsity} in {wildcards.model} for {wildcards.variant}, seed {wildcards.seed}"
     script:

@@ -1,8 +1,8 @@
 rule extract_calibration:
     input:
         model="results/models/{model}",
-        dataset=calibration_report,
-        overlap=calibration_overlap,
+        datasets=given.calibration_reports,
+        overlaps=given.calibration_overlaps,
     output:
         samples="results/calibration/{model}/{calibration}/seed{seed}/samples.safetensors",
         manifest="results/calibration/{model}/{calibration}/seed{seed}/manifest.json",
@@ -13,13 +13,15 @@ rule extract_calibration:
         environment
     threads: 1
     resources:
+        gpu=given.calibration_gpus,
         mem_mb=growing(4000),
         runtime=growing(60),
     params:
-        config=read_by("extract_calibration"),
-        point=point,
+        config=given.read_by("extract_calibration"),
+        point=given.point,
+        device=given.calibration_device,
         python=interpreter,
-        code=calibration_code,
+        code=given.calibration_code,
     message:
         "Drawing calibration samples {wildcards.calibration} for {wildcards.model}, seed {wildcards.seed}"
     script:

@@ -36,11 +36,6 @@ rule exports:
         targets.collect(config, targets.exports),
 
 
-rule compact_exports:
-    input:
-        targets.collect(config, targets.exports, targets.COMPACT),
-
-
 rule tables:
     input:
         [
@@ -55,16 +50,6 @@ rule figures:
         [
             file
             for name in targets.of_kind(config, config["run"], *targets.FIGURES)
-            for file in targets.outputs(config, name)
-        ],
-
-
-rule allocations_compared:
-    input:
-        [
-            file
-            for name in config["experiments"]
-            if name.startswith("allocations-")
             for file in targets.outputs(config, name)
         ],
 

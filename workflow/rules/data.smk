@@ -13,11 +13,11 @@ rule check_dataset:
         mem_mb=growing(8000),
         runtime=growing(240),
     params:
-        config=read_by("check_dataset"),
+        config=given.read_by("check_dataset"),
         licence=lookup(
             dpath="datasets/{dataset}/licence", within=config, default="not stated"
         ),
-        code=dataset_code,
+        code=given.dataset_code,
     message:
         "Looking at {wildcards.dataset}, split {wildcards.split}, view {wildcards.view}"
     script:
@@ -39,8 +39,8 @@ rule check_overlap:
         mem_mb=growing(8000),
         runtime=growing(60),
     params:
-        config=read_by("check_overlap"),
-        code=overlap_code,
+        config=given.read_by("check_overlap"),
+        code=given.overlap_code,
     message:
         "Comparing {wildcards.dataset}, split {wildcards.split}, with what is evaluated"
     script:

@@ -25,8 +25,8 @@ rule train_demo_model:
         runtime=growing(120),
     params:
         seed=0,
-        tasks=demo_tasks,
-        code=code("train_demo_model.py"),
+        tasks=given.demo_tasks,
+        code=given.code("train_demo_model.py"),
     message:
         "Training {wildcards.model} from scratch"
     script:

@@ -1,11 +1,10 @@
 # Which Python the job of a model runs with, and what must be there before the first one.
-from ecoflap import preflight, readiness
-from ecoflap.registry import FAMILIES
-from snakemake.settings.types import DeploymentMethod
+from ecoflap_pipeline import preflight, readiness
+from ecoflap.plugins import FAMILIES
 
 
 def model_of(wildcards):
-    return wildcards.get("model") or landscape_model(wildcards)
+    return wildcards.get("model") or given.landscape_model(wildcards)
 
 
 def environment(wildcards):
@@ -20,13 +19,14 @@ def interpreter(wildcards):
 
 def missing_at_start():
     """What the jobs to run would stop at."""
-    if workflow.executor_plugin.name == "slurm":
+    executor = internals.executor(workflow)
+    if executor == "slurm":
         yield from readiness.slurm_problems()
-    jobs = list(workflow.dag.needrun_jobs())
+    jobs = list(internals.jobs_to_run(workflow))
     on_gpu = config["device"] == "cuda" and any(
         job.resources.get("gpu") for job in jobs
     )
-    if on_gpu and workflow.executor_plugin.name == "local":
+    if on_gpu and executor == "local":
         yield from readiness.gpu_problems()
     running = {model_of(job.wildcards) for job in jobs if hasattr(job.params, "python")}
     preparing = {
@@ -34,9 +34,8 @@ def missing_at_start():
     }
     suites = {job.wildcards.suite for job in jobs if job.rule.name == "evaluate_model"}
     tasks = {task for suite in suites for task in targets.tasks_of(config, suite)}
-    methods = workflow.deployment_settings.deployment_method
     yield from readiness.missing(
-        config, running, preparing, conda=DeploymentMethod.CONDA in methods
+        config, running, preparing, conda=internals.uses_conda(workflow)
     )
     for need in preflight.tools(config, sorted(tasks)):
         if need.state == "missing":

@@ -1,9 +1,9 @@
 rule evaluate_model:
     input:
         model="results/models/{model}",
-        changes=evaluation_changes,
-        donor=evaluation_donor,
-        datasets=evaluation_reports,
+        changes=given.evaluation_changes,
+        donor=given.evaluation_donor,
+        datasets=given.evaluation_reports,
     output:
         predictions="results/evaluation/{model}/{variant}/seed{seed}/{sparsity}/{suite}/predictions.parquet",
         metrics="results/evaluation/{model}/{variant}/seed{seed}/{sparsity}/{suite}/metrics.json",
@@ -14,15 +14,15 @@ rule evaluate_model:
         environment
     threads: 1
     resources:
-        gpu=GPUS,
+        gpu=given.gpus,
         mem_mb=growing(8000),
         runtime=growing(480),
     params:
-        config=read_by("evaluate_model"),
-        point=point,
+        config=given.read_by("evaluate_model"),
+        point=given.point,
         device=config["device"],
         python=interpreter,
-        code=evaluation_code,
+        code=given.evaluation_code,
     message:
         "Evaluating {wildcards.model} {wildcards.variant} {wildcards.sparsity} on {wildcards.suite}, seed {wildcards.seed}"
     script:

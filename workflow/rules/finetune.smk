@@ -2,9 +2,9 @@
 rule finetune_model:
     input:
         model="results/models/{model}",
-        pruned=finetune_changes,
-        datasets=finetune_reports,
-        overlaps=finetune_overlaps,
+        pruned=given.finetune_changes,
+        datasets=given.finetune_reports,
+        overlaps=given.finetune_overlaps,
     output:
         changes="results/finetuned/{model}/{variant}/seed{seed}/{sparsity}/changes.safetensors",
         layers="results/finetuned/{model}/{variant}/seed{seed}/{sparsity}/layers.parquet",
@@ -15,20 +15,20 @@ rule finetune_model:
     benchmark:
         "results/benchmarks/finetune_model/{model}/{variant}/seed{seed}/{sparsity}.tsv"
     wildcard_constraints:
-        variant="|".join(TUNED) or "none",
+        variant="|".join(given.tuned) or "none",
     conda:
         environment
     threads: 1
     resources:
-        gpu=GPUS,
+        gpu=given.gpus,
         mem_mb=growing(8000),
         runtime=growing(2880),
     params:
-        config=read_by("finetune_model"),
-        source=finetune_source,
+        config=given.read_by("finetune_model"),
+        source=given.finetune_source,
         device=config["device"],
         python=interpreter,
-        code=finetune_code,
+        code=given.finetune_code,
     message:
         "Fine-tuning {wildcards.model} {wildcards.variant} {wildcards.sparsity}, seed {wildcards.seed}"
     script:

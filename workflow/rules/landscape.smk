@@ -1,7 +1,7 @@
 rule loss_landscape:
     input:
-        model=landscape_folder,
-        samples=landscape_samples,
+        model=given.landscape_folder,
+        samples=given.landscape_samples,
     output:
         landscape="results/landscapes/{landscape}.parquet",
     log:
@@ -12,14 +12,14 @@ rule loss_landscape:
         environment
     threads: 1
     resources:
-        gpu=GPUS,
+        gpu=given.gpus,
         mem_mb=growing(8000),
         runtime=growing(480),
     params:
-        config=read_by("loss_landscape"),
+        config=given.read_by("loss_landscape"),
         device=config["device"],
         python=interpreter,
-        code=landscape_code,
+        code=given.landscape_code,
     message:
         "Walking the loss landscape {wildcards.landscape}"
     script:

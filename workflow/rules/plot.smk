@@ -1,7 +1,7 @@
 rule plot_figure:
     input:
-        artifacts=figure_inputs,
-        published=figure_published,
+        artifacts=given.figure_inputs,
+        published=given.figure_published,
     output:
         pdf="results/figures/{figure}.pdf",
         svg=report(
@@ -23,9 +23,9 @@ rule plot_figure:
         mem_mb=growing(1000),
         runtime=growing(10),
     params:
-        settings=figure_settings,
+        settings=given.figure_settings,
         style=config["plotting"],
-        code=code("plot_figure.py"),
+        code=given.code("plot_figure.py"),
     message:
         "Drawing {wildcards.figure}"
     script:

@@ -40,8 +40,8 @@ rule fetch_task:
         mem_mb=growing(4000),
         runtime=growing(120),
     params:
-        config=read_by("fetch_task"),
-        code=code("fetch_task.py"),
+        config=given.read_by("fetch_task"),
+        code=given.code("fetch_task.py"),
     message:
         "Fetching what the task {wildcards.task} reads"
     script:

@@ -1,7 +1,7 @@
 rule prepare_model:
     input:
-        files=model_files,
-        donor=vision_donor,
+        files=given.model_files,
+        donor=given.vision_donor,
     output:
         model=directory("results/models/{model}"),
     log:
@@ -15,9 +15,9 @@ rule prepare_model:
         mem_mb=growing(4000),
         runtime=growing(60),
     params:
-        config=read_by("prepare_model"),
+        config=given.read_by("prepare_model"),
         python=interpreter,
-        code=prepare_code,
+        code=given.prepare_code,
     message:
         "Preparing the dense model {wildcards.model}"
     script:

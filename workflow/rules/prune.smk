@@ -1,9 +1,9 @@
 rule prune_model:
     input:
         model="results/models/{model}",
-        plan=prune_plan,
-        samples=prune_samples,
-        checkpoint=prune_checkpoint,
+        plan=given.prune_plan,
+        samples=given.prune_samples,
+        checkpoint=given.prune_checkpoint,
     output:
         changes="results/pruned/{model}/{variant}/seed{seed}/{sparsity}/changes.safetensors",
         layers="results/pruned/{model}/{variant}/seed{seed}/{sparsity}/layers.parquet",
@@ -13,19 +13,19 @@ rule prune_model:
     benchmark:
         "results/benchmarks/prune_model/{model}/{variant}/seed{seed}/{sparsity}.tsv"
     wildcard_constraints:
-        variant="|".join(PRUNED),
+        variant="|".join(given.pruned),
     conda:
         environment
     threads: 1
     resources:
-        gpu=GPUS,
+        gpu=given.gpus,
         mem_mb=growing(8000),
         runtime=growing(240),
     params:
-        config=read_by("prune_model"),
+        config=given.read_by("prune_model"),
         device=config["device"],
         python=interpreter,
-        code=prune_code,
+        code=given.prune_code,
     message:
         "Pruning {wildcards.model} to {wildcards.sparsity} with {wildcards.variant}, seed {wildcards.seed}"
     script:

@@ -1,15 +1,19 @@
-# One page with all that the selected experiments made.
+# What Snakemake's own report does not know: `make report` makes both.
 
 
-rule report_page:
+rule describe_run:
     input:
         outputs=targets.collect(config, targets.outputs),
         jobs=targets.made(config),
-        template="workflow/report/page.html",
     output:
-        page="results/report.html",
+        page=report(
+            "results/report/run.html",
+            caption="../report/run.rst",
+            category="Run",
+            labels={"page": "cost, versions, licences"},
+        ),
     log:
-        "results/logs/report_page.log",
+        "results/logs/describe_run.log",
     conda:
         "../../envs/pipeline.yaml"
     threads: 1
@@ -18,8 +22,8 @@ rule report_page:
         runtime=growing(10),
     params:
         config=config,
-        code=code("make_report.py"),
+        code=given.code("describe_run.py"),
     message:
-        "Making the report"
+        "Describing the run"
     script:
-        "../scripts/make_report.py"
+        "../scripts/describe_run.py"

@@ -2,8 +2,8 @@ rule compute_scores:
     input:
         model="results/models/{model}",
         samples="results/calibration/{model}/{calibration}/seed{seed}/samples.safetensors",
-        shards=score_shards,
-        costs=score_shard_costs,
+        shards=given.score_shards,
+        costs=given.score_shard_costs,
     output:
         scores="results/scores/{model}/{calibration}/seed{seed}/{score}.parquet",
         cost="results/scores/{model}/{calibration}/seed{seed}/{score}.cost.json",
@@ -13,15 +13,15 @@ rule compute_scores:
         environment
     threads: 1
     resources:
-        gpu=score_gpus,
+        gpu=given.score_gpus,
         mem_mb=growing(8000),
         runtime=growing(240),
     params:
-        config=read_by("compute_scores"),
-        point=point,
+        config=given.read_by("compute_scores"),
+        point=given.point,
         device=config["device"],
         python=interpreter,
-        code=score_code,
+        code=given.score_code,
     message:
         "Scoring {wildcards.model} with {wildcards.score}, seed {wildcards.seed}"
     script:
@@ -49,15 +49,15 @@ rule score_shard:
         environment
     threads: 1
     resources:
-        gpu=GPUS,
+        gpu=given.gpus,
         mem_mb=growing(8000),
         runtime=growing(240),
     params:
-        config=read_by("compute_scores"),
-        point=point,
+        config=given.read_by("compute_scores"),
+        point=given.point,
         device=config["device"],
         python=interpreter,
-        code=score_code,
+        code=given.score_code,
     message:
         "Scoring {wildcards.model} with {wildcards.score}, seed {wildcards.seed}, shard {wildcards.shard} of {wildcards.shards}"
     script:

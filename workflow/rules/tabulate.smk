@@ -1,18 +1,24 @@
 rule make_table:
     input:
-        metrics=table_metrics,
-        costs=table_costs,
-        score_costs=table_score_costs,
-        margins=table_margins,
-        stage_costs=table_stage_costs,
-        finetune_costs=table_finetune_costs,
-        published=table_published,
+        metrics=given.table_metrics,
+        costs=given.table_costs,
+        score_costs=given.table_score_costs,
+        choices=given.table_choices,
+        stage_costs=given.table_stage_costs,
+        finetune_costs=given.table_finetune_costs,
+        published=given.table_published,
     output:
+        html=report(
+            "results/tables/{table}.html",
+            caption="../report/table.rst",
+            category="Tables",
+            labels={"experiment": "{table}", "form": "table"},
+        ),
         csv=report(
             "results/tables/{table}.csv",
             caption="../report/table.rst",
             category="Tables",
-            labels={"experiment": "{table}"},
+            labels={"experiment": "{table}", "form": "numbers (CSV)"},
         ),
         md="results/tables/{table}.md",
         tex="results/tables/{table}.tex",
@@ -27,8 +33,8 @@ rule make_table:
         mem_mb=growing(1000),
         runtime=growing(10),
     params:
-        settings=table_settings,
-        code=code("make_table.py"),
+        settings=given.table_settings,
+        code=given.code("make_table.py"),
     message:
         "Making {wildcards.table}"
     script:

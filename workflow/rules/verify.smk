@@ -13,7 +13,7 @@ rule verify:
         runtime=growing(240),
     params:
         config=config,
-        scripts=str(SCRIPTS),
+        scripts=str(sources.SCRIPTS),
     message:
         "Checking every artifact in results"
     script:

@@ -4,10 +4,11 @@ Output: JSON with the number of examples, what was left out, the fingerprint of 
 licence.
 """
 
-from ecoflap import artifacts, runtime
-from ecoflap.data.check import check
+from ecoflap import artifacts
+from ecoflap.data.inspect import check
+from ecoflap_pipeline import job
 
-log = runtime.start_job(snakemake.log[0])
+log = job.start_job(snakemake.log[0])
 dataset = snakemake.params.config
 
 found = check(dataset)

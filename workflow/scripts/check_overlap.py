@@ -3,10 +3,11 @@
 Output: JSON with the number of files drawn from, and the tasks that they were compared with.
 """
 
-from ecoflap import artifacts, runtime
+from ecoflap import artifacts
 from ecoflap.data.overlap import compare
+from ecoflap_pipeline import job
 
-log = runtime.start_job(snakemake.log[0])
+log = job.start_job(snakemake.log[0])
 config = snakemake.params.config
 
 found = compare(config["drawn"], config["evaluated"])

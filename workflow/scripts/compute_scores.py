@@ -4,19 +4,21 @@ Output: one row per matrix (parquet), and what the scoring cost (JSON). A shard 
 some blocks; the job that gathers shards writes what one job for all would have written.
 """
 
-from ecoflap import artifacts, calibration, models, runtime, scores
-from ecoflap.scores import shards
+from ecoflap import artifacts, measure, models, scores
+from ecoflap.data import sampling
+from ecoflap.engine import shards
+from ecoflap_pipeline import job
 
-log = runtime.start_job(snakemake.log[0], snakemake.threads, snakemake.params.python)
+log = job.start_job(snakemake.log[0], snakemake.threads, snakemake.params.python)
 config, point, files = snakemake.params.config, dict(snakemake.params.point), snakemake.input
 settings, seed = dict(config["score"]), point["seed"]
 
 if files.get("shards"):
     read = [artifacts.read_table(file, "scores") for file in files.shards]
-    table = shards.gather(
+    table = scores.gather(
         [part for part, _ in read], artifacts.read_manifest(files.model)["matrices"]
     )
-    cost = runtime.total_cost([artifacts.read_json(file, "cost") for file in files.costs])
+    cost = measure.total_cost([artifacts.read_json(file, "cost") for file in files.costs])
     device = cost["device"]
 else:
     model = models.load(
@@ -24,7 +26,7 @@ else:
     )
     device = str(model.device)
     samples, _ = artifacts.read_tensors(files.samples, "calibration")
-    batches = calibration.batches(samples, settings.pop("batch_size"), settings.pop("samples"))
+    batches = sampling.batches(samples, settings.pop("batch_size"), settings.pop("samples"))
     if "shard" in point:
         settings["blocks"] = shards.blocks_of_shard(
             model, int(point.pop("shard")), int(point.pop("shards"))

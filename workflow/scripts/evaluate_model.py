@@ -4,14 +4,16 @@ Output: the predictions of all tasks (parquet), the metrics computed from them w
 generated, and what the evaluation cost (JSON).
 """
 
-from ecoflap import artifacts, pruning, runtime
+from ecoflap import artifacts
 from ecoflap.evaluation.pictures import check_tasks
 from ecoflap.evaluation.suite import decoding, evaluate
+from ecoflap.pruning import changes
+from ecoflap_pipeline import job
 
-log = runtime.start_job(snakemake.log[0], snakemake.threads, snakemake.params.python)
+log = job.start_job(snakemake.log[0], snakemake.threads, snakemake.params.python)
 files, point, config = snakemake.input, snakemake.params.point, snakemake.params.config
 
-model = pruning.load_changed(
+model = changes.load_changed(
     files.model,
     files.get("changes"),
     device=snakemake.params.device,

@@ -6,18 +6,24 @@ manifest.json (hash of every file).
 
 from pathlib import Path
 
-from ecoflap import artifacts, card, export, pruning, runtime, scores
+from ecoflap import artifacts, scores
+from ecoflap.export import card, precision
+from ecoflap.pruning import changes
+from ecoflap_pipeline import job
+from ecoflap_pipeline.report import model_card
 
-log = runtime.start_job(snakemake.log[0], snakemake.threads, snakemake.params.python)
+log = job.start_job(snakemake.log[0], snakemake.threads, snakemake.params.python)
 files, config, seed = snakemake.input, snakemake.params.config, int(snakemake.wildcards.seed)
 folder = Path(snakemake.output.folder)
 
-model = pruning.load_changed(
+model = changes.load_changed(
     files.model, files.changes, device="cpu", donor=files.get("donor"), **config["loading"]
 )
-export.shorten(model, files.model)
-numbers = export.results(files.metrics, files.dense_metrics, snakemake.params.tasks)
-told = export.facts(
+precision.shorten(model, files.model)
+if files.get("changes"):
+    model_card.note_tokens(model, Path(files.changes).with_name("layers.parquet"))
+numbers = model_card.results(files.metrics, files.dense_metrics, snakemake.params.tasks)
+told = model_card.facts(
     config["card"],
     numbers,
     dtype=config["loading"]["dtype"],

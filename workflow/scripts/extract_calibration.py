@@ -4,16 +4,19 @@ Output: samples.safetensors (tensors [samples, ...]) and manifest.json (ids, tex
 and what the drawing cost (JSON).
 """
 
-from ecoflap import artifacts, calibration, models, runtime
+from ecoflap import artifacts, models
+from ecoflap.data import sampling
+from ecoflap_pipeline import job
 
-log = runtime.start_job(snakemake.log[0], snakemake.threads, snakemake.params.python)
+log = job.start_job(snakemake.log[0], snakemake.threads, snakemake.params.python)
 config, seed = snakemake.params.config, snakemake.params.point["seed"]
 
+loading = {key: value for key, value in config.items() if key != "calibration"}
 model = models.load(
-    artifacts.checked(snakemake.input.model), device="cpu", blocks=config.get("blocks")
+    artifacts.checked(snakemake.input.model), device=snakemake.params.device, **loading
 )
 with model.cost() as cost:
-    tensors, manifest = calibration.collect(model, config["calibration"], seed)
+    tensors, manifest = sampling.collect(model, config["calibration"], seed)
 log.info("%s", {name: tuple(tensor.shape) for name, tensor in tensors.items()})
 
 head = artifacts.header(
@@ -22,6 +25,7 @@ head = artifacts.header(
     code=snakemake.params.code,
     config=config,
     seed=seed,
+    device=str(model.device),
     inputs=artifacts.input_hashes([snakemake.input.model]),
     fingerprint=manifest["fingerprint"],
 )

@@ -3,9 +3,10 @@
 Output: JSON with what was fetched.
 """
 
-from ecoflap import artifacts, downloads, runtime
+from ecoflap import artifacts
+from ecoflap_pipeline import downloads, job
 
-log = runtime.start_job(snakemake.log[0])
+log = job.start_job(snakemake.log[0])
 task = snakemake.params.config
 
 fetched = downloads.fetch(task)

@@ -5,16 +5,19 @@ Output: all weights that were trained, a row per matrix, the training curve, and
 
 from pathlib import Path
 
-from ecoflap import artifacts, finetuning, models, pruning, runtime
+from ecoflap import artifacts, models
+from ecoflap.finetuning import training
+from ecoflap.pruning import changes
+from ecoflap_pipeline import job
 
-log = runtime.start_job(snakemake.log[0], snakemake.threads, snakemake.params.python)
+log = job.start_job(snakemake.log[0], snakemake.threads, snakemake.params.python)
 files, params, wildcards = snakemake.input, snakemake.params, snakemake.wildcards
 config, seed = params.config, int(wildcards.seed)
 
 folder = artifacts.checked(files.model)
 dense = artifacts.file_hash(files.model)
 model = models.load(folder, device=params.device, **config["loading"])
-pruning.apply_changes(model, files.pruned, dense)
+changes.apply_changes(model, files.pruned, dense)
 layers, _ = artifacts.read_table(Path(files.pruned).with_name("layers.parquet"), "layers")
 teacher = None
 if "distillation" in config["finetuning"]:
@@ -31,7 +34,7 @@ head = artifacts.header(
 )
 checkpoint = Path(snakemake.output.changes).with_name("checkpoint.safetensors")
 with model.cost() as cost:
-    curve = finetuning.finetune(
+    curve = training.finetune(
         model,
         config["finetuning"],
         seed=seed,
@@ -42,8 +45,8 @@ with model.cost() as cost:
         cost=cost,
     )
 
-trained = finetuning.trained_beside_matrices(model, config["finetuning"])
-pruning.save_changes(model, snakemake.output.changes, head, updates_weights=True, further=trained)
+trained = training.trained_beside_matrices(model, config["finetuning"])
+changes.save_changes(model, snakemake.output.changes, head, updates_weights=True, further=trained)
 zeros = {m.name: int((m.module.weight == 0).sum()) for m in model.matrices()}
 layers["achieved_sparsity"] = layers["name"].map(zeros) / layers["n_weights"]
 artifacts.write_table(snakemake.output.layers, layers, {**head, "kind": "layers"})

@@ -3,18 +3,18 @@
 Output: one row per grid point (parquet): x, y, loss.
 """
 
-from ecoflap import artifacts, calibration, models, runtime
-from ecoflap.landscape import loss_landscape
+from ecoflap import artifacts, models
+from ecoflap.data import sampling
+from ecoflap.evaluation.loss_landscape import loss_landscape
+from ecoflap_pipeline import job
 
-log = runtime.start_job(snakemake.log[0], snakemake.threads, snakemake.params.python)
+log = job.start_job(snakemake.log[0], snakemake.threads, snakemake.params.python)
 files, params = snakemake.input, snakemake.params
 config, seed = params.config, params.config["seed"]
 
 model = models.load(artifacts.checked(files.model), device=params.device, **config["loading"])
 samples, _ = artifacts.read_tensors(files.samples, "calibration")
-batches = calibration.batches(
-    samples, config["batches"]["batch_size"], config["batches"]["samples"]
-)
+batches = sampling.batches(samples, config["batches"]["batch_size"], config["batches"]["samples"])
 head = artifacts.header(
     "landscape",
     rule=snakemake.rule,

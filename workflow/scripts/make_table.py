@@ -1,11 +1,13 @@
 """Makes a table of metrics, or of what each stage cost, with the published numbers beside them.
 
-Output: the long form as CSV, and the table as Markdown and LaTeX.
+Output: the long form as CSV, and the table as Markdown, HTML and LaTeX.
 """
 
-from ecoflap import artifacts, collect, costs, published, runtime, tables
+from ecoflap import artifacts
+from ecoflap_pipeline import job
+from ecoflap_pipeline.report import collect, costs, pages, published, tables
 
-log = runtime.start_job(snakemake.log[0])
+log = job.start_job(snakemake.log[0])
 settings, files = snakemake.params.settings, snakemake.input
 
 if settings["kind"] == "cost":
@@ -13,7 +15,7 @@ if settings["kind"] == "cost":
 else:
     summary = collect.over_seeds(collect.metrics(files.metrics))
     cost = collect.costs(
-        files.costs, files.score_costs, files.margins, settings["scores"], files.finetune_costs
+        files.costs, files.score_costs, files.choices, settings["scores"], files.finetune_costs
     )
     cost = cost[cost["variant"].isin(settings["variants"])]
 where = settings.get("published_where")
@@ -21,5 +23,7 @@ rows = published.read(files.published, where) if files.get("published") else []
 frame = tables.tidy(summary, cost, published.cells(rows), settings)
 
 artifacts.write_text(snakemake.output.csv, frame.to_csv(index=False))
-artifacts.write_text(snakemake.output.md, tables.markdown(frame, settings["title"]))
+text = tables.markdown(frame, settings["title"])
+artifacts.write_text(snakemake.output.md, text)
+artifacts.write_text(snakemake.output.html, pages.html(text))
 artifacts.write_text(snakemake.output.tex, tables.latex(frame, settings["title"]))

@@ -3,9 +3,11 @@
 Output: PDF, SVG and PNG, and the plotted numbers as CSV.
 """
 
-from ecoflap import artifacts, figures, published, runtime
+from ecoflap import artifacts
+from ecoflap_pipeline import job
+from ecoflap_pipeline.report import figures, published
 
-log = runtime.start_job(snakemake.log[0])
+log = job.start_job(snakemake.log[0])
 settings, style = snakemake.params.settings, snakemake.params.style
 
 where, files = settings.get("published_where"), snakemake.input

@@ -5,9 +5,9 @@ Output: a table on the terminal.
 
 import sys
 
-from ecoflap import preflight, runtime
+from ecoflap_pipeline import job, preflight
 
-runtime.write_utf8()
+job.write_utf8()
 found = preflight.needs(snakemake.params.config)
 sys.stdout.write(preflight.table(found))
 missing = sum(need.state == "missing" for need in found)

@@ -5,10 +5,11 @@ Output: a folder with the checkpoint, its processor and manifest.json (hash of e
 
 from pathlib import Path
 
-from ecoflap import artifacts, models, runtime, scores
-from ecoflap.models import sources, towers
+from ecoflap import artifacts, models, scores
+from ecoflap.models.checkpoints import sources, towers
+from ecoflap_pipeline import job
 
-log = runtime.start_job(snakemake.log[0], snakemake.threads, snakemake.params.python)
+log = job.start_job(snakemake.log[0], snakemake.threads, snakemake.params.python)
 folder = Path(snakemake.output.model)
 config = snakemake.params.config
 

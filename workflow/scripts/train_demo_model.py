@@ -6,10 +6,10 @@ processor), `training_log.csv`, and `dense_metrics.json`.
 
 from pathlib import Path
 
+from demo import train_demo_model
 from ecoflap import artifacts, models
-from ecoflap.demo import train_demo_model
 from ecoflap.evaluation.suite import evaluate
-from ecoflap.runtime import start_job
+from ecoflap_pipeline.job import start_job
 
 start_job(snakemake.log[0], threads=snakemake.threads)
 folder, seed = Path(snakemake.output.weights).parent, snakemake.params.seed

@@ -6,12 +6,12 @@ Output: what is wrong, on the terminal; fails if an artifact is damaged or out o
 import sys
 from pathlib import Path
 
-from ecoflap import runtime, verification
+from ecoflap_pipeline import job, verify
 
-runtime.write_utf8()
-found = list(verification.verify(snakemake.params.config, Path(snakemake.params.scripts)))
-sys.stdout.write(verification.summary(found))
-if not verification.trusted(found):
+job.write_utf8()
+found = list(verify.verify(snakemake.params.config, Path(snakemake.params.scripts)))
+sys.stdout.write(verify.summary(found))
+if not verify.trusted(found):
     sys.exit(
         "results hold what should not be trusted. Make each such file again by `snakemake --force "
         "FILE` (for a manifest.json its folder), then run what you ran."

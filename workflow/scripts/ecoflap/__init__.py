@@ -7,14 +7,14 @@ Models, ICLR 2024. The names below load their modules on first use, so that
 
 import importlib
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _PUBLIC = {
     "load": "ecoflap.models",
     "score": "ecoflap.scores",
     "allocate": "ecoflap.allocation",
-    "prune": "ecoflap.pruning",
-    "finetune": "ecoflap.finetuning",
+    "prune": "ecoflap.pruning.layerwise",
+    "finetune": "ecoflap.finetuning.training",
 }
 __all__ = ["allocate", "finetune", "load", "prune", "score"]
 

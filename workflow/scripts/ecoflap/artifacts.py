@@ -15,10 +15,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from ecoflap import runtime
-from ecoflap.errors import ArtifactError, message
+from ecoflap import measure
+from ecoflap.errors import ArtifactError
 
 SCHEMA_VERSION = 3
 RESULTS = "results"
@@ -34,7 +32,7 @@ def header(kind: str, *, rule: str, code: Mapping | str, config: Mapping, **fact
     Args:
         kind: What the artifact is, such as ``scores``.
         rule: The rule or function that made it.
-        code: The code that made it, as `runtime.code_of` describes it.
+        code: The code that made it, as `code.code_of` describes it.
         config: The config values that it depends on, as `settings` gives them.
         facts: Further facts: seed, device, hashes of the inputs.
     """
@@ -44,7 +42,7 @@ def header(kind: str, *, rule: str, code: Mapping | str, config: Mapping, **fact
         "rule": rule,
         "code": code,
         "config": dict(config),
-        "versions": runtime.versions(),
+        "versions": measure.versions(),
         **facts,
     }
 
@@ -155,35 +153,33 @@ def _check(head: Any, path: Path, kind: str) -> dict:
     if not isinstance(head, dict) or head.get("kind") != kind:
         seen = head.get("kind") if isinstance(head, dict) else None
         raise ArtifactError(
-            message(f"{path} holds '{seen}'", kind, "Delete the file and run its rule again.")
+            f"{path} holds '{seen}'",
+            allowed=kind,
+            fix="Delete the file and run its rule again.",
         )
     if head.get("schema_version") != SCHEMA_VERSION:
         raise ArtifactError(
-            message(
-                f"{path} has schema version {head.get('schema_version')}",
-                str(SCHEMA_VERSION),
-                "Delete the file and run its rule again.",
-            )
+            f"{path} has schema version {head.get('schema_version')}",
+            allowed=str(SCHEMA_VERSION),
+            fix="Delete the file and run its rule again.",
         )
     if not str(head.get("digest")).startswith(MARK):
         raise _damaged(path, "its digest is missing")
     folder, *place = Path(head["file"]).parts
     if folder == RESULTS and list(path.absolute().parts[-len(place) :]) != place:
         raise ArtifactError(
-            message(
-                f"{path} was written as {head['file']} and copied here",
-                "the file that its own rule wrote",
-                "Delete the file and run its rule again.",
-            )
+            f"{path} was written as {head['file']} and copied here",
+            allowed="the file that its own rule wrote",
+            fix="Delete the file and run its rule again.",
         )
     return head
 
 
 def _damaged(path: Path, error: Exception | str) -> ArtifactError:
     return ArtifactError(
-        message(
-            f"cannot read {path} ({error})", "a whole file", "Delete it and run its rule again."
-        )
+        f"cannot read {path} ({error})",
+        allowed="a whole file",
+        fix="Delete it and run its rule again.",
     )
 
 
@@ -256,6 +252,19 @@ def read_table(path: Path | str, kind: str) -> tuple[Any, dict]:
     return table.to_pandas(), _check(head, path, kind)
 
 
+def read_scores(paths: Iterable[Path | str], folder: Path | str) -> dict[str | None, Any]:
+    """Reads tables of scores, by the names of their files; None: the matrices of a checkpoint.
+
+    Args:
+        paths: Files of compute_scores.
+        folder: The checkpoint.
+    """
+    import pandas as pd
+
+    matrices = {None: pd.DataFrame(read_manifest(folder)["matrices"])}
+    return matrices | {Path(path).stem: read_table(path, "scores")[0] for path in paths}
+
+
 def write_tensors(
     path: Path | str, tensors: Mapping[str, Any], head: Mapping, *, name: str | None = None
 ) -> None:
@@ -309,38 +318,6 @@ def read_header(path: Path | str, kind: str) -> dict:
     return read_json(path, kind)[HEADER]
 
 
-def pack_mask(mask: Any) -> Any:
-    """Packs a boolean torch mask of any shape into bytes, eight weights a byte."""
-    import torch
-
-    return torch.from_numpy(np.packbits(mask.cpu().numpy().reshape(-1)))
-
-
-def unpack_mask(packed: Any, shape: tuple[int, ...]) -> Any:
-    """Unpacks what `pack_mask` made.
-
-    Args:
-        packed: Bytes, uint8 [ceil(n / 8)].
-        shape: Shape of the mask, n weights in all.
-
-    Raises:
-        ArtifactError: if the number of bytes does not fit the shape.
-    """
-    import torch
-
-    n = int(np.prod(shape))
-    if packed.numel() != -(-n // 8):
-        raise ArtifactError(
-            message(
-                f"a mask of {packed.numel()} bytes does not fit a weight of shape {shape}",
-                f"{-(-n // 8)} bytes",
-                "The mask belongs to another model: prune this model again.",
-            )
-        )
-    bits = np.unpackbits(packed.numpy(), count=n).astype(bool)
-    return torch.from_numpy(bits).reshape(shape)
-
-
 def write_manifest(folder: Path | str, head: Mapping, matrices: list[dict]) -> None:
     """Writes ``manifest.json`` into a checkpoint folder.
 
@@ -374,10 +351,8 @@ def checked(folder: Path | str, kind: str = "model") -> Path:
         file = folder / name
         if not file.is_file() or file_hash(file) != expected:
             raise ArtifactError(
-                message(
-                    f"{file} is {'changed' if file.is_file() else 'missing'}",
-                    "the file that its rule wrote",
-                    f"Delete {folder} and run the same command again.",
-                )
+                f"{file} is {'changed' if file.is_file() else 'missing'}",
+                allowed="the file that its rule wrote",
+                fix=f"Delete {folder} and run the same command again.",
             )
     return folder

@@ -1,7 +1,7 @@
 """Histograms of elementwise importances, pooled over the matrices of a group.
 
 A bucket is the top 16 bits of the float32 pattern of a number that is not negative: buckets are
-ordered like the numbers and resolve them to 1/128. `ecoflap.scores.histogram` makes them.
+ordered like the numbers and resolve them to 1/128. `ecoflap.scores._histogram` makes them.
 """
 
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ecoflap.errors import AllocationError, message
+from ecoflap.errors import AllocationError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -59,11 +59,9 @@ def pooled(table: "pd.DataFrame", group: np.ndarray) -> Histograms:
     if buckets[-1] == 0:
         names = table["name"]
         raise AllocationError(
-            message(
-                f"all importances are zero, from {names.iloc[0]} to {names.iloc[-1]}",
-                "at least one positive importance",
-                "Check model and calibration data, or use the allocation uniform.",
-            )
+            f"all importances are zero, from {names.iloc[0]} to {names.iloc[-1]}",
+            allowed="at least one positive importance",
+            fix="Check model and calibration data, or use the allocation uniform.",
         )
     counts = np.zeros((int(group.max()) + 1, len(buckets)), dtype=np.int64)
     for index, (own, number) in zip(group, parts, strict=True):
@@ -85,11 +83,9 @@ def _checked(
     )
     if not right:
         raise AllocationError(
-            message(
-                f"the histogram of {name} is not one of its {n_weights} weights",
-                f"ascending buckets below {INFINITY} whose counts add up to the weights",
-                "Run ecoflap.score again with this version.",
-            )
+            f"the histogram of {name} is not one of its {n_weights} weights",
+            allowed=f"ascending buckets below {INFINITY} whose counts add up to the weights",
+            fix="Run ecoflap.score again with this version.",
         )
     return own.astype(np.int64), number.astype(np.int64)
 

@@ -5,10 +5,12 @@ from fractions import Fraction
 
 import numpy as np
 
-from ecoflap.errors import AllocationError, message
+from ecoflap.errors import AllocationError
+
+Sparsity = str | float
 
 
-def exact(sparsity: str | float) -> Fraction:
+def exact(sparsity: Sparsity) -> Fraction:
     """Returns a sparsity as the fraction that its decimal form says.
 
     Raises:
@@ -20,28 +22,34 @@ def exact(sparsity: str | float) -> Fraction:
         value = None
     if value is None or not 0 <= value < 1:
         raise AllocationError(
-            message(
-                f"sparsity {sparsity!r}",
-                "a decimal number from 0 up to but not including 1, the fraction removed",
-                'Write it like "0.5".',
-            )
+            f"sparsity {sparsity!r}",
+            allowed="a decimal number from 0 up to but not including 1, the fraction removed",
+            fix='Write it like "0.5".',
         )
     return value
 
 
-def budget(sizes: Sequence[int], sparsity: str | float) -> int:
+def budget(sizes: Sequence[int], sparsity: Sparsity) -> int:
     """Returns the number of weights that stay: round((1 - p) N), half to even."""
     return round((1 - exact(sparsity)) * sum(int(size) for size in sizes))
 
 
-def default_max_sparsity(sparsity: str | float, margin: str | float = "0.1") -> str:
-    """Returns p + margin as decimal text, at most 0.9999."""
-    value = min(exact(sparsity) + Fraction(str(margin)), Fraction(9999, 10000))
+def largest_sparsity(sparsity: Sparsity, given: Sparsity = "+0.1") -> str:
+    """Returns p_max as decimal text.
+
+    Args:
+        sparsity: Fraction p that is removed in all.
+        given: ``+0.1`` for p + 0.1, at most 0.9999; without the sign p_max itself.
+    """
+    text = str(given).strip()
+    if not text.startswith("+"):
+        return text
+    value = min(exact(sparsity) + exact(text[1:]), Fraction(9999, 10000))
     return f"{float(value):.6g}"
 
 
 def floors(
-    sizes: Sequence[int], sparsity: str | float, max_sparsity: str | float
+    sizes: Sequence[int], sparsity: Sparsity, max_sparsity: Sparsity
 ) -> tuple[np.ndarray, np.ndarray]:
     """Returns what each group keeps at least when none may lose more than p_max.
 
@@ -60,11 +68,9 @@ def floors(
     p, p_max = exact(sparsity), exact(max_sparsity)
     if p > p_max:
         raise AllocationError(
-            message(
-                f"sparsity {sparsity} is above max_sparsity (p_max) {max_sparsity}",
-                "max_sparsity of at least the sparsity",
-                "Raise max_sparsity or lower the sparsity.",
-            )
+            f"sparsity {float(p):.6g} is above max_sparsity (p_max) {max_sparsity}",
+            allowed="max_sparsity of at least the sparsity",
+            fix="Raise max_sparsity or lower the sparsity.",
         )
     fractions = [(1 - p_max) * int(size) for size in sizes]
     whole = np.array([-(-f.numerator // f.denominator) for f in fractions], dtype=np.int64)
@@ -144,7 +150,9 @@ def n_of_m(
     odd = [int(n) for n in n_weights if int(n) % of]
     if odd:
         raise AllocationError(
-            message(f"a matrix of {odd[0]} weights with N:{of}", f"multiples of {of}", "Change M.")
+            f"a matrix of {odd[0]} weights with N:{of}",
+            allowed=f"multiples of {of}",
+            fix="Change M.",
         )
     sizes = np.bincount(group, weights=n_weights).astype(np.int64)
     share = of * np.asarray(kept) / sizes

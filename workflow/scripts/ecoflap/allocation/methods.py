@@ -6,10 +6,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ecoflap.allocation.filling import above_threshold, budgets, erdos_renyi
 from ecoflap.allocation.histogram import COLUMNS, pooled
 from ecoflap.allocation.integers import budget, floors
-from ecoflap.allocation.tilting import (
+from ecoflap.allocation.water_filling import above_threshold, budgets, erdos_renyi
+from ecoflap.allocation.weighted_shares import (
+    ALPHA_TAU,
+    DLP_ALPHA,
+    OWL_LAMBDA,
     median_weighted,
     outlier_weighted,
     spectrum_weighted,
@@ -32,6 +35,7 @@ class Groups:
         sparsity: Fraction of all these weights to remove.
         max_sparsity: Largest fraction that a group may lose.
         reduction: ``sum`` or ``mean`` per weight.
+        strength: Lambda of ``owl``, alpha of ``dlp``, tau of ``alphapruning``; 0 for the others.
     """
 
     table: "pd.DataFrame"
@@ -41,6 +45,7 @@ class Groups:
     sparsity: str | float
     max_sparsity: str | float
     reduction: str
+    strength: float
 
     def sums(self, column: str) -> np.ndarray:
         """Returns the sum of a column over the matrices of each group."""
@@ -58,6 +63,10 @@ class Method:
         bounded: Whether it takes ``max_sparsity``.
         reduced: Whether it takes ``reduction``.
         grouped: Whether it takes ``granularity``.
+        granularity: Its authors' choice of what gets a sparsity of its own.
+        strength: Its authors' value of the one number that says how far sparsities differ; None
+            if there is none, or if that is what ``max_sparsity`` says.
+        tried: Values of its `dial` among which `ecoflap.pruning.choosing` chooses.
     """
 
     keep: Callable[[Groups], list[int]]
@@ -66,11 +75,19 @@ class Method:
     bounded: bool = False
     reduced: bool = False
     grouped: bool = True
+    granularity: str = "block"
+    strength: float | None = None
+    tried: tuple[str, ...] | tuple[float, ...] = ()
 
     @property
     def scored(self) -> bool:
         """Whether it needs a score."""
         return "score" in self.columns
+
+    @property
+    def dial(self) -> str:
+        """The argument of `allocate` that says how far sparsities may differ."""
+        return "max_sparsity" if self.bounded else "strength"
 
 
 def _uniform(groups: Groups) -> list[int]:
@@ -92,17 +109,20 @@ def _ecoflap(groups: Groups) -> list[int]:
 
 def _owl(groups: Groups) -> list[int]:
     ratios = groups.sums("score") / groups.sizes
-    return outlier_weighted(ratios, groups.sizes, groups.sparsity, names=groups.names)
+    settings = {"strength": groups.strength, "names": groups.names}
+    return outlier_weighted(ratios, groups.sizes, groups.sparsity, **settings)
 
 
 def _dlp(groups: Groups) -> list[int]:
     medians = pooled(groups.table, groups.group).medians()
-    return median_weighted(medians, groups.sizes, groups.sparsity, names=groups.names)
+    settings = {"strength": groups.strength, "names": groups.names}
+    return median_weighted(medians, groups.sizes, groups.sparsity, **settings)
 
 
 def _alphapruning(groups: Groups) -> list[int]:
     alphas = groups.sums("score") / np.bincount(groups.group)
-    return spectrum_weighted(alphas, groups.sizes, groups.sparsity, names=groups.names)
+    settings = {"strength": groups.strength, "names": groups.names}
+    return spectrum_weighted(alphas, groups.sizes, groups.sparsity, **settings)
 
 
 def _global(groups: Groups) -> list[int]:
@@ -118,18 +138,33 @@ def _lamp(groups: Groups) -> list[int]:
     )
 
 
+MARGINS = ("+0.05", "+0.1", "+0.2", "+0.3")
 METHODS = {
     "uniform": Method(_uniform, columns=(), grouped=False),
-    "er": Method(_er, columns=("n_out", "n_in")),
-    "ecoflap": Method(_ecoflap, bounded=True, reduced=True),
-    "owl": Method(_owl, estimators=("outliers",)),
-    "dlp": Method(_dlp, columns=("score", *COLUMNS), estimators=("medians",)),
-    "alphapruning": Method(_alphapruning, estimators=("spectrum",)),
+    "er": Method(_er, columns=("n_out", "n_in"), granularity="matrix"),
+    "ecoflap": Method(_ecoflap, bounded=True, reduced=True, tried=MARGINS),
+    "owl": Method(
+        _owl, estimators=("outliers",), strength=OWL_LAMBDA, tried=(0.04, OWL_LAMBDA, 0.12, 0.2)
+    ),
+    "dlp": Method(
+        _dlp,
+        columns=("score", *COLUMNS),
+        estimators=("medians",),
+        strength=DLP_ALPHA,
+        tried=(0.05, 0.1, DLP_ALPHA, 0.2),
+    ),
+    "alphapruning": Method(
+        _alphapruning,
+        estimators=("spectrum", "spectrum-middle"),
+        strength=ALPHA_TAU,
+        tried=(0.1, ALPHA_TAU, 0.3),
+    ),
     "global": Method(
         _global,
         columns=("score", *COLUMNS),
         estimators=("elements", "elements-magnitude"),
         bounded=True,
+        tried=MARGINS,
     ),
-    "lamp": Method(_lamp, columns=("score", *COLUMNS), estimators=("lamp",)),
+    "lamp": Method(_lamp, columns=("score", *COLUMNS), estimators=("lamp",), granularity="matrix"),
 }

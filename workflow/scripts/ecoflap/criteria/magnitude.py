@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import torch
 
-from ecoflap.criteria.selection import Selection
+from ecoflap.criteria._selection import Selection
 
 UPDATES_WEIGHTS = False
 NEEDS_INPUTS = False

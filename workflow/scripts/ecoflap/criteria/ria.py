@@ -2,7 +2,7 @@
 
 import torch
 
-from ecoflap.criteria.selection import Selection
+from ecoflap.criteria._selection import Selection
 from ecoflap.criteria.wanda import statistics
 
 __all__ = ["NEEDS_INPUTS", "UPDATES_WEIGHTS", "prune", "statistics"]
@@ -22,7 +22,8 @@ def prune(
     Args:
         weight: [n_out, n_in].
         statistics: Sum of squares per input feature [n_in].
-        selection: How many weights go, compared among which.
+        selection: How many weights go, compared among which; the authors' code compares the whole
+            matrix by default, and permutes channels before 2:4, which is not done here.
     """
     size = weight.abs().float()
     tiny = torch.finfo(torch.float32).tiny  # a row or column of zeros has no share to give

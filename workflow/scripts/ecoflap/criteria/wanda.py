@@ -2,7 +2,7 @@
 
 import torch
 
-from ecoflap.criteria.selection import Selection
+from ecoflap.criteria._selection import Selection
 
 UPDATES_WEIGHTS = False
 NEEDS_INPUTS = True

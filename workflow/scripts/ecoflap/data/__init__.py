@@ -11,9 +11,9 @@ used.
 import random
 from collections.abc import Mapping
 
-from ecoflap.errors import DataError, message
-from ecoflap.registry import DATASETS, LAYOUTS
-from ecoflap.runtime import seed_from
+from ecoflap.errors import DataError
+from ecoflap.plugins import DATASETS, LAYOUTS
+from ecoflap.seeds import seed_from
 
 WHAT = ("name", "split", "view", "limit")  # of a dataset entry; the rest says where it is
 
@@ -41,19 +41,15 @@ def load(dataset: Mapping) -> list[dict]:
     if not examples:
         passed = "".join(f"; {count} {what}" for what, count in left_out(dataset).items())
         raise DataError(
-            message(
-                f"no examples of {place}{passed}",
-                "at least one",
-                "Check that folder, split and files are the right ones.",
-            )
+            f"no examples of {place}{passed}",
+            allowed="at least one",
+            fix="Check that folder, split and files are the right ones.",
         )
     if len(examples) < (limit or 1):
         raise DataError(
-            message(
-                f"{limit} examples of {place} asked for, {len(examples)} found",
-                f"at most {len(examples)}",
-                "Lower the limit or use a larger split.",
-            )
+            f"{limit} examples of {place} asked for, {len(examples)} found",
+            allowed=f"at most {len(examples)}",
+            fix="Lower the limit or use a larger split.",
         )
     return examples
 

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ecoflap import data
-from ecoflap.data.pictures import Picture
-from ecoflap.errors import DataError, message
-from ecoflap.registry import DATASETS, LAYOUTS
+from ecoflap.data.picture import Picture
+from ecoflap.errors import DataError
+from ecoflap.plugins import DATASETS, LAYOUTS
 
 log = logging.getLogger(__name__)
 
@@ -41,12 +41,10 @@ def compare(drawn: Mapping, evaluated: Mapping[str, Mapping]) -> dict:
             problems.append(f"{len(shared)} of task '{task}', such as {min(shared)}")
     if problems:
         raise DataError(
-            message(
-                f"samples are drawn from '{drawn['name']}', split {drawn['split']}, which shares "
-                f"files with what the same models are evaluated on: {'; '.join(problems)}",
-                "files that no task of these models shows",
-                "Take them out of the list or folder, or choose another split.",
-            )
+            f"samples are drawn from '{drawn['name']}', split {drawn['split']}, which shares "
+            f"files with what the same models are evaluated on: {'; '.join(problems)}",
+            allowed="files that no task of these models shows",
+            fix="Take them out of the list or folder, or choose another split.",
         )
     return {"files": len(own), "compared": compared, "not_compared": unread}
 

@@ -10,7 +10,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 
-from ecoflap.errors import DataError, message
+from ecoflap.errors import DataError
 
 PUNCTUATION = ';/[]"{}()=+\\_-><@`,?!'
 THOUSANDS = re.compile(r"\d,\d")
@@ -94,11 +94,9 @@ def vqa_accuracy(prediction: str, answers: Sequence[str]) -> float:
     """
     if len(answers) < 2:
         raise DataError(
-            message(
-                f"{len(answers)} annotators of one question",
-                "at least 2 for the VQA accuracy",
-                "Set scoring: exact for data with one answer.",
-            )
+            f"{len(answers)} annotators of one question",
+            allowed="at least 2 for the VQA accuracy",
+            fix="Set scoring: exact for data with one answer.",
         )
     form = normalised if len({cleaned(answer) for answer in answers}) > 1 else cleaned
     matches = [is_right(prediction, [answer], form) for answer in answers]

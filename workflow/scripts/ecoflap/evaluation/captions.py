@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ecoflap.errors import DataError, message
+from ecoflap.errors import DataError
 from ecoflap.evaluation.answers import cleaned
 
 Texts = dict[int, list[str]]
@@ -50,11 +50,9 @@ def need_words(references: Iterable[tuple[str, Iterable[str]]]) -> None:
         for text in texts:
             if not words(text):
                 raise DataError(
-                    message(
-                        f"the picture {name} has the caption {text!r}, in which there is no word",
-                        "captions with letters or digits",
-                        "Correct the captions of the data set, or leave this one out.",
-                    )
+                    f"the picture {name} has the caption {text!r}, in which there is no word",
+                    allowed="captions with letters or digits",
+                    fix="Correct the captions of the data set, or leave this one out.",
                 )
 
 
@@ -107,11 +105,9 @@ def spice(references: Texts, candidates: Texts) -> np.ndarray:
     missing = missing_corenlp()
     if missing:
         raise DataError(
-            message(
-                f"SPICE needs {missing[0]}",
-                "Stanford's CoreNLP 3.6.0 in pycocoevalcap/spice/lib",
-                "Run `snakemake download` where there is a network, or leave spice out.",
-            )
+            f"SPICE needs {missing[0]}",
+            allowed="Stanford's CoreNLP 3.6.0 in pycocoevalcap/spice/lib",
+            fix="Run `snakemake download` where there is a network, or leave spice out.",
         )
     from pycocoevalcap.spice.spice import Spice
 
@@ -134,11 +130,9 @@ def need_java(what: str) -> None:
     """
     if shutil.which("java") is None:
         raise DataError(
-            message(
-                f"{what} needs Java, and there is no java on the PATH",
-                "a Java runtime, version 8 or newer",
-                "Install one (Debian: default-jre-headless), or use tokenizer: plain and cider.",
-            )
+            f"{what} needs Java, and there is no java on the PATH",
+            allowed="a Java runtime, version 8 or newer",
+            fix="Install one (Debian: default-jre-headless), or use tokenizer: plain and cider.",
         )
 
 

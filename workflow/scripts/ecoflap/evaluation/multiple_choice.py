@@ -3,11 +3,11 @@
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from ecoflap.errors import DataError, message
+from ecoflap.errors import DataError
 from ecoflap.evaluation.answers import highest
 
 if TYPE_CHECKING:
-    from ecoflap.models.base import Model
+    from ecoflap.models.model import Model
 
 
 def answers(model: "Model", task: Mapping) -> Iterator[tuple]:
@@ -46,11 +46,9 @@ def answers(model: "Model", task: Mapping) -> Iterator[tuple]:
         )
     except (OSError, ValueError, KeyError) as error:
         raise DataError(
-            message(
-                f"lm-eval cannot run the task '{task['task']}' ({type(error).__name__}: {error})",
-                "a task that it knows (`lm-eval ls tasks`) whose data are here or can be reached",
-                "Correct the name; without network, download the data first.",
-            )
+            f"lm-eval cannot run the task '{task['task']}' ({type(error).__name__}: {error})",
+            allowed="a task of `lm-eval ls tasks` whose data are here or can be reached",
+            fix="Correct the name; without network, download the data first.",
         ) from error
     for subject, samples in found["samples"].items():
         for sample in samples:

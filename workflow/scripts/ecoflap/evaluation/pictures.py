@@ -3,13 +3,14 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from ecoflap import calibration, data
-from ecoflap.encoding import naming
-from ecoflap.models.inputs import check_batch
-from ecoflap.registry import FAMILIES
+from ecoflap import data
+from ecoflap.data.encoding import naming
+from ecoflap.data.formats import prepare
+from ecoflap.engine.checks import check_batch
+from ecoflap.plugins import FAMILIES
 
 if TYPE_CHECKING:
-    from ecoflap.models.base import Model
+    from ecoflap.models.model import Model
 
 # The formats of samples that show a model what a kind of task shows it; the first of its family.
 FORMATS = {
@@ -31,7 +32,7 @@ def check_tasks(model: "Model", suite: Mapping[str, Mapping]) -> None:
         suite: Config entries of the tasks, by name.
 
     Raises:
-        ModelError: as `ecoflap.models.inputs.check_batch`.
+        ModelError: as `ecoflap.engine.checks.check_batch`.
     """
     for task in suite.values():
         taken = FAMILIES[model.family].formats if model.family in FAMILIES else ()
@@ -40,7 +41,7 @@ def check_tasks(model: "Model", suite: Mapping[str, Mapping]) -> None:
             continue
         examples = data.load({**task["dataset"], "limit": SAMPLES})
         settings = {"format": form, "prompt": (task.get("prompts") or [task.get("prompt", "")])[0]}
-        samples = [calibration.prepare(_whole(example), settings) for example in examples]
+        samples = [prepare(_whole(example), settings) for example in examples]
         check_batch(model, model.to_device(naming(samples, model.encode)))
 
 

@@ -10,7 +10,7 @@ from ecoflap.evaluation import metrics, tasks
 from ecoflap.evaluation.pictures import check_tasks
 
 if TYPE_CHECKING:
-    from ecoflap.models.base import Model
+    from ecoflap.models.model import Model
 
 log = logging.getLogger(__name__)
 

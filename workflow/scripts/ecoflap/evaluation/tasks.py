@@ -14,17 +14,17 @@ import torch
 from tqdm import tqdm
 
 from ecoflap import data
-from ecoflap.data.pictures import opened
-from ecoflap.encoding import naming
-from ecoflap.errors import DataError, message
+from ecoflap.data.encoding import naming
+from ecoflap.data.picture import opened
+from ecoflap.errors import DataError
 from ecoflap.evaluation import multiple_choice
 from ecoflap.evaluation.answers import highest
 from ecoflap.evaluation.captions import need_words
-from ecoflap.models.contrastive import unit
+from ecoflap.models.adapters._contrastive import unit
 
 if TYPE_CHECKING:
-    from ecoflap.models.base import Model
-    from ecoflap.models.contrastive import Contrastive
+    from ecoflap.models.adapters._contrastive import Contrastive
+    from ecoflap.models.model import Model
 
 log = logging.getLogger(__name__)
 COLUMNS = ["id", "subset", "text", "references", "values"]
@@ -230,22 +230,18 @@ def _judgements(model: "Model", examples: Sequence[Mapping]) -> list[bool]:
 def _perplexity(model: "Model", examples: list[dict], task: Mapping) -> Iterator[tuple]:
     if task["window"] < 2:
         raise DataError(
-            message(
-                f"windows of {task['window']} token(s)",
-                "at least 2: the first token of a window is predicted from nothing",
-                "Raise window.",
-            )
+            f"windows of {task['window']} token(s)",
+            allowed="at least 2: the first token of a window is predicted from nothing",
+            fix="Raise window.",
         )
     found = [(e["id"], model.windows(e["text"], task["window"])) for e in examples]
     named = [(f"{name}/window-{i}", one) for name, cut in found for i, one in enumerate(cut)]
     wanted = task.get("windows", max(1, len(named)))
     if len(named) < wanted:
         raise DataError(
-            message(
-                f"{wanted} windows of {len(found)} text(s) asked for, {len(named)} found",
-                f"at most {len(named)}",
-                "Lower windows or window, or use longer texts.",
-            )
+            f"{wanted} windows of {len(found)} text(s) asked for, {len(named)} found",
+            allowed=f"at most {len(named)}",
+            fix="Lower windows or window, or use longer texts.",
         )
     short = sum(not len(cut) for _, cut in found)
     if short:

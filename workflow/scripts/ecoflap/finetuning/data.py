@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING
 import torch
 from torch.utils.data import Dataset
 
-from ecoflap import calibration
-from ecoflap.encoding import naming
-from ecoflap.errors import DataError, message
-from ecoflap.runtime import seed_from
+from ecoflap.data import mixes, sampling
+from ecoflap.data.encoding import naming
+from ecoflap.data.formats import prepare
+from ecoflap.errors import DataError
+from ecoflap.seeds import seed_from
 
 if TYPE_CHECKING:
-    from ecoflap.models.base import Model
+    from ecoflap.models.model import Model
 
 Item = tuple[Mapping, Mapping]  # an example, and the entry of ``data`` that says what to make of it
 Batch = dict[str, torch.Tensor]
@@ -30,23 +31,18 @@ def draw(model: "Model", entries: Sequence[Mapping], seed: int) -> tuple[list[It
             ``samples`` all that is not held out.
         seed: Chooses the examples.
     """
-    found = [calibration.examples_of(model, entry) for entry in entries]
+    found = [sampling.examples_of(model, entry) for entry in entries]
     train, held_out = [], []
     taken: dict[tuple, set[str]] = defaultdict(set)
     for entry, examples in zip(entries, found, strict=True):
-        chosen = calibration.choose(examples, entry, seed)
-        taken[_origin(entry)] |= {example["id"] for example in chosen}
+        chosen = sampling.choose(examples, entry, seed)
+        taken[mixes.origin(entry)] |= {example["id"] for example in chosen}
         train += [(example, entry) for example in chosen]
     for entry, examples in zip(entries, found, strict=True):
         count = entry.get("held_out", 0)
-        further = calibration.choose_held_out(examples, taken[_origin(entry)], count, seed)
+        further = sampling.choose_held_out(examples, taken[mixes.origin(entry)], count, seed)
         held_out += [(example, entry) for example in further]
     return train, held_out
-
-
-def _origin(entry: Mapping) -> tuple[str, str, str]:
-    """Returns what an example's id is one of."""
-    return tuple(entry["dataset"][key] for key in ("name", "split", "view"))
 
 
 class Steps(Dataset):
@@ -82,11 +78,9 @@ class Steps(Dataset):
         """
         if batch_size < share[1]:
             raise DataError(
-                message(
-                    f"batches of {batch_size} for {share[1]} processes",
-                    "at least a sample for each",
-                    "Raise batch_size, or start fewer processes.",
-                )
+                f"batches of {batch_size} for {share[1]} processes",
+                allowed="at least a sample for each",
+                fix="Raise batch_size, or start fewer processes.",
             )
         self.model, self.items, self.share = model, items, share
         self.batch_size, self.seed = batch_size, seed
@@ -113,7 +107,7 @@ class Steps(Dataset):
 
 def encode(model: "Model", items: Sequence[Item], *parts: object) -> Batch:
     """Encodes examples; ``parts`` seed what is chosen of each."""
-    prepared = [calibration.prepare(example, entry, *parts) for example, entry in items]
+    prepared = [prepare(example, entry, *parts) for example, entry in items]
     return naming(prepared, model.encode)
 
 

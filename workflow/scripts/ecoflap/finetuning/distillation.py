@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 import torch
 from torch.nn import functional
 
-from ecoflap.errors import ModelError, message
-from ecoflap.models.base import IGNORED
+from ecoflap.errors import ModelError
+from ecoflap.models.model import IGNORED
 
 if TYPE_CHECKING:
-    from ecoflap.models.base import Model
+    from ecoflap.models.model import Model
 
 
 class Logits:
@@ -34,11 +34,10 @@ class Logits:
         values, self.values = self.values, None
         if values is None:
             raise ModelError(
-                message(
-                    f"distillation, but a forward of {self.name} returns no logits",
-                    "models that return logits: BLIP-2, T5, decoder-only models, BLIP captioning",
-                    "Remove the key distillation.",
-                )
+                f"distillation, but a forward of {self.name} returns no logits",
+                allowed="models that return logits: BLIP-2, T5, decoder-only models, BLIP "
+                "captioning",
+                fix="Remove the key distillation.",
             )
         return values
 

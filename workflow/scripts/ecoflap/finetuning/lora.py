@@ -11,11 +11,11 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrize
 
-from ecoflap.errors import ConfigError, message
-from ecoflap.runtime import seed_from
+from ecoflap.errors import ConfigError
+from ecoflap.seeds import seed_from
 
 if TYPE_CHECKING:
-    from ecoflap.models.base import Model
+    from ecoflap.models.model import Model
 
 
 class SparseUpdate(nn.Module):
@@ -54,11 +54,9 @@ def check_rank(model: "Model", rank: int) -> None:
     n_out, n_in = least.module.weight.shape
     if rank > min(n_out, n_in):
         raise ConfigError(
-            message(
-                f"rank {rank} for a model in which {least.name} is {n_out} x {n_in}",
-                f"1 to {min(n_out, n_in)}",
-                "Lower the rank of the fine-tuning.",
-            )
+            f"rank {rank} for a model in which {least.name} is {n_out} x {n_in}",
+            allowed=f"1 to {min(n_out, n_in)}",
+            fix="Lower the rank of the fine-tuning.",
         )
 
 

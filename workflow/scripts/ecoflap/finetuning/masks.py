@@ -4,11 +4,11 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from ecoflap import artifacts
-from ecoflap.errors import PruningError, message
+from ecoflap.errors import PruningError
+from ecoflap.masks import unpack_mask
 
 if TYPE_CHECKING:
-    from ecoflap.models.base import Model
+    from ecoflap.models.model import Model
 
 
 def removed(model: "Model") -> dict[str, torch.Tensor]:
@@ -28,7 +28,7 @@ def removed(model: "Model") -> dict[str, torch.Tensor]:
     for matrix in model.matrices():
         weight = matrix.module.weight.detach()
         if matrix.name in model.masks:
-            mask = artifacts.unpack_mask(model.masks[matrix.name], tuple(weight.shape))
+            mask = unpack_mask(model.masks[matrix.name], tuple(weight.shape))
             found[matrix.name] = mask.to(weight.device)
         else:
             found[matrix.name] = weight == 0
@@ -54,9 +54,7 @@ def check(model: "Model", masks: dict[str, torch.Tensor]) -> None:
         back = int((kept.view(torch.uint8) != 0).sum()) if kept.numel() else 0
         if back:
             raise PruningError(
-                message(
-                    f"weights of {matrix.name} that were pruned are no zeros ({back} bytes)",
-                    "exact zeros wherever the mask has one",
-                    "This is a fault of the program: please report it.",
-                )
+                f"weights of {matrix.name} that were pruned are no zeros ({back} bytes)",
+                allowed="exact zeros wherever the mask has one",
+                fix="This is a fault of the program: please report it.",
             )

@@ -9,7 +9,7 @@ from torch import nn
 from ecoflap.finetuning.distillation import Logits, divergence
 
 if TYPE_CHECKING:
-    from ecoflap.models.base import Model
+    from ecoflap.models.model import Model
 
 AUTOCAST = {"float32": None, "bfloat16": torch.bfloat16}
 

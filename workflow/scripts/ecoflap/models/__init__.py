@@ -6,14 +6,14 @@ import pickle
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ecoflap.errors import EcoflapError, ModelError, message
-from ecoflap.models import files
-from ecoflap.registry import ADAPTERS, ENVIRONMENTS, FAMILIES, VIEWS
+from ecoflap.errors import EcoflapError, ModelError
+from ecoflap.models.checkpoints import files
+from ecoflap.plugins import ADAPTERS, ENVIRONMENTS, FAMILIES, VIEWS
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
 
-    from ecoflap.models.base import BlockNames, Model
+    from ecoflap.models.model import BlockNames, Model
 
 DTYPES = ("float32", "bfloat16", "float16")
 FAMILY_OF_CLASS = {
@@ -73,7 +73,7 @@ def _identified(path: str | Path) -> tuple[str, str]:
         package = ENVIRONMENTS[environment]
         if importlib.util.find_spec(package) is None:
             raise _elsewhere(path, outside, environment, f"no package {package} here")
-        from ecoflap.models.outside import import_torchvision
+        from ecoflap.models.adapters._outside import import_torchvision
 
         import_torchvision()  # before the adapter's library imports it
         return outside, FAMILIES[outside].config_file
@@ -86,12 +86,10 @@ def _identified(path: str | Path) -> tuple[str, str]:
 def _elsewhere(path: str | Path, family: str, environment: str, reason: str) -> ModelError:
     target = "setup" if environment == "pipeline" else f"setup-{environment}"
     return ModelError(
-        message(
-            f"'{path}' ({family}) cannot be loaded in this environment: {reason}",
-            f"a Python with what envs/{environment}.yaml pins",
-            f"Run `make {target}` and use its Python; in the pipeline use --sdm conda, or name "
-            "the Python under environments.",
-        )
+        f"'{path}' ({family}) cannot be loaded in this environment: {reason}",
+        allowed=f"a Python with what envs/{environment}.yaml pins",
+        fix=f"Run `make {target}` and use its Python; in the pipeline use --sdm conda, or name "
+        "the Python under environments.",
     )
 
 
@@ -122,12 +120,12 @@ def load(
     """
     import torch
 
+    from ecoflap.devices import resolve_device
+    from ecoflap.models.checkpoints.loading import Loader, find_file
     from ecoflap.models.inputs import settle_queries
-    from ecoflap.models.loading import Loader, find_file
-    from ecoflap.runtime import resolve_device
 
     if dtype not in DTYPES:
-        raise ModelError(message(f"dtype '{dtype}'", ", ".join(DTYPES), "Correct the dtype."))
+        raise ModelError(f"dtype '{dtype}'", allowed=", ".join(DTYPES), fix="Correct the dtype.")
     if Path(path).is_dir():
         files.check(Path(path))
     try:
@@ -141,11 +139,9 @@ def load(
         raise _unreadable(path, error) from error
     if family not in (None, found):
         raise ModelError(
-            message(
-                f"'{path}' ({name}) is of the family {found}",
-                family,
-                f"Set family: {found}." if found in FAMILIES else "Choose another checkpoint.",
-            )
+            f"'{path}' ({name}) is of the family {found}",
+            allowed=family,
+            fix=f"Set family: {found}." if found in FAMILIES else "Choose another checkpoint.",
         )
     adapter = ADAPTERS.get(found).Adapter
     loader = Loader(
@@ -160,11 +156,9 @@ def load(
         raise
     except (MemoryError, torch.OutOfMemoryError) as error:
         raise ModelError(
-            message(
-                f"'{path}' does not fit into the memory here ({_reason(error)})",
-                "a model that fits, or whose blocks wait elsewhere",
-                "Set offload: cpu or disk, a smaller dtype, or use a larger machine.",
-            )
+            f"'{path}' does not fit into the memory here ({_reason(error)})",
+            allowed="a model that fits, or whose blocks wait elsewhere",
+            fix="Set offload: cpu or disk, a smaller dtype, or use a larger machine.",
         ) from error
     except Exception as error:  # of many kinds, by what in the checkpoint does not fit
         raise _unreadable(path, error) from error
@@ -191,12 +185,10 @@ def check_processor(model: "Model") -> None:
         alone = part == "tokenizer" and hasattr(model.processor, "convert_tokens_to_ids")
         if not alone and getattr(model.processor, part, None) is None:
             raise ModelError(
-                message(
-                    f"'{model.source}' has no {part.replace('_', ' ')}, without which a model of "
-                    f"the family {model.family} is neither calibrated nor evaluated",
-                    f"{where} beside the weights",
-                    "Save the model's processor into the same folder.",
-                )
+                f"'{model.source}' has no {part.replace('_', ' ')}, without which a model of "
+                f"the family {model.family} is neither calibrated nor evaluated",
+                allowed=f"{where} beside the weights",
+                fix="Save the model's processor into the same folder.",
             )
     tokenizer = getattr(model.processor, "tokenizer", model.processor)
     pads = family.formats != ("text-windows",)
@@ -204,12 +196,10 @@ def check_processor(model: "Model") -> None:
     unset += ["patch_size"] if getattr(model.processor, "patch_size", True) is None else []
     if unset:
         raise ModelError(
-            message(
-                f"the processor of '{model.source}' has no {' and no '.join(unset)}",
-                "a pad_token in tokenizer_config.json, such as the eos_token; in a "
-                "processor_config.json that has a patch_size, that of the vision tower",
-                "Set it there.",
-            )
+            f"the processor of '{model.source}' has no {' and no '.join(unset)}",
+            allowed="a pad_token in tokenizer_config.json, such as the eos_token; in a "
+            "processor_config.json that has a patch_size, that of the vision tower",
+            fix="Set it there.",
         )
 
 
@@ -217,35 +207,29 @@ def _check_finite(path: str | Path, model: "Model") -> None:
     for name, parameter in model.module.named_parameters():
         if parameter.device.type != "meta" and not parameter.isfinite().all():
             raise ModelError(
-                message(
-                    f"{name} in '{path}' is not finite",
-                    f"finite numbers in {str(parameter.dtype).removeprefix('torch.')}",
-                    "Use another checkpoint, or a dtype with a larger range (bfloat16).",
-                )
+                f"{name} in '{path}' is not finite",
+                allowed=f"finite numbers in {str(parameter.dtype).removeprefix('torch.')}",
+                fix="Use another checkpoint, or a dtype with a larger range (bfloat16).",
             )
 
 
 def _unreadable(path: str | Path, error: Exception) -> ModelError:
-    from ecoflap.models.sources import access_problem
+    from ecoflap.models.checkpoints.sources import access_problem
 
     refused = access_problem(str(path), error)
     if refused:
         return refused
     if "trust_remote_code" in str(error):
         return ModelError(
-            message(
-                f"'{path}' needs Python code of its own (auto_map in its files)",
-                "classes of transformers; code that comes with a checkpoint is never run",
-                "Choose a checkpoint that plain transformers loads.",
-            )
+            f"'{path}' needs Python code of its own (auto_map in its files)",
+            allowed="classes of transformers; code that comes with a checkpoint is never run",
+            fix="Choose a checkpoint that plain transformers loads.",
         )
     return ModelError(
-        message(
-            f"cannot load a model from '{path}' ({_reason(error)})",
-            "a folder with config.json, whole safetensors and processor files, or a hub id that "
-            "can be reached",
-            "Check the path; without network, download the model first.",
-        )
+        f"cannot load a model from '{path}' ({_reason(error)})",
+        allowed="a folder with config.json, whole safetensors and processor files, or a hub id "
+        "that can be reached",
+        fix="Check the path; without network, download the model first.",
     )
 
 

@@ -1,20 +1,15 @@
-"""Checks that a model sees its inputs: one that it does not see makes a wrong number, no crash."""
+"""Batches of inputs, and processors that fit their model."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import torch
 
-from ecoflap import blocks
-from ecoflap.errors import ModelError, message
-from ecoflap.models.texts import positions
-from ecoflap.runtime import seed_from
+from ecoflap.errors import ModelError
+from ecoflap.models.adapters._texts import positions
 
 if TYPE_CHECKING:
-    from ecoflap.models.base import Model
-
-NOISE = (1.0, 100.0)  # in units of the prepared pictures; untrained models feel the second alone
-NO_PICTURES = ("mask", "labels")  # parts of the names of floating inputs that are no pictures
+    from ecoflap.models.model import Model
 
 
 def settle_queries(model: "Model") -> None:
@@ -36,11 +31,9 @@ def settle_queries(model: "Model") -> None:
     told = processor.num_query_tokens
     if told not in (None, queries):
         raise ModelError(
-            message(
-                f"num_query_tokens is {told} in the processor and {queries} in the model",
-                "as many image tokens in a text as the model has queries",
-                f"Write {queries} into processor_config.json, or save the right processor.",
-            )
+            f"num_query_tokens is {told} in the processor and {queries} in the model",
+            allowed="as many image tokens in a text as the model has queries",
+            fix=f"Write {queries} into processor_config.json, or save the right processor.",
         )
     processor.num_query_tokens = queries
     _settle_image_token(model)
@@ -56,12 +49,10 @@ def _settle_image_token(model: "Model") -> None:
     if known not in (None, token) or token >= rows:
         seen = f"{known} in the model" if known is not None else f"there are {rows} embeddings"
         raise ModelError(
-            message(
-                f"the image token {text} is {token} in the tokenizer, {seen}",
-                "one number for both, below the number of embeddings",
-                "Write the tokenizer's number as image_token_index into config.json, or save the "
-                "tokenizer that belongs to the model.",
-            )
+            f"the image token {text} is {token} in the tokenizer, {seen}",
+            allowed="one number for both, below the number of embeddings",
+            fix="Write the tokenizer's number as image_token_index into config.json, or save the "
+            "tokenizer that belongs to the model.",
         )
     config.image_token_index = token
 
@@ -72,52 +63,30 @@ def n_samples(batch: Mapping[str, torch.Tensor]) -> int:
     return len((texts or list(batch.values()))[0])
 
 
-def check_batch(model: "Model", batch: Mapping[str, torch.Tensor]) -> None:
-    """Refuses what `check_forward` and `check_pictures` do."""
-    check_pictures(model, batch, check_forward(model, batch))
+def few_samples(batch: Mapping[str, torch.Tensor]) -> Mapping[str, torch.Tensor]:
+    """Returns a few samples of a batch that a model treats like all of them.
 
-
-@torch.no_grad()
-def check_forward(model: "Model", batch: Mapping[str, torch.Tensor]) -> list[torch.Tensor]:
-    """Refuses a model that cannot run on a batch, or whose loss is random.
+    The first two, since a loss may compare samples with each other, and of each mask the first
+    sample with padding.
 
     Args:
-        model: The model.
-        batch: A batch on its device.
+        batch: One batch.
 
     Returns:
-        The logits of a batch with pictures; where the model returns none, what its last head
-        returned. Of a batch of texts, whose logits are large, the loss alone.
-
-    Raises:
-        ModelError: if the forward fails, or if two forwards differ by chance.
+        The batch itself where a tensor has not one entry for each sample.
     """
-    before = _random_state(model.device)
-    try:
-        said = _said(model, batch)
-    except torch.OutOfMemoryError:
-        raise
-    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as e:
-        raise ModelError(
-            message(
-                f"{type(model.module).__name__} cannot run on a batch of "
-                f"{', '.join(f'{name} {list(tensor.shape)}' for name, tensor in batch.items())} "
-                f"({type(e).__name__}: {next(iter(str(e).splitlines()), '')})",
-                "what the model's forward takes, from its own processor or tokenizer",
-                "Check that processor and config agree (tokens of a picture, size of the "
-                "vocabulary), and the batch's shapes.",
-            )
-        ) from e
-    drew = not torch.equal(before, _random_state(model.device))
-    if drew and not all(map(torch.equal, said, _said(model, batch))):
-        raise ModelError(
-            message(
-                f"two forwards of {type(model.module).__name__} on one batch differ by chance",
-                "models without randomness in eval mode (dropout, random masks)",
-                "Switch it off in the config or in a subclass: scores of such a loss are noise.",
-            )
-        )
-    return said
+    samples = n_samples(batch)
+    whole = any(t.dim() == 0 or len(t) != samples for t in batch.values())
+    # Positions may be [3, samples, tokens].
+    if whole or any(t.dim() > 2 and not t.is_floating_point() for t in batch.values()):
+        return batch
+    chosen = {0, 1}
+    for name, tensor in batch.items():
+        if tensor.dim() == 2 and ("mask" in name or name == "labels"):
+            padded = (tensor < 0 if name == "labels" else tensor == 0).any(dim=1)
+            chosen.update(padded.nonzero()[:1].flatten().tolist())
+    rows = sorted(chosen & set(range(samples)))
+    return {name: tensor[rows] for name, tensor in batch.items()}
 
 
 def check_rope(model: "Model", batches: Sequence[Mapping[str, torch.Tensor]]) -> None:
@@ -139,12 +108,10 @@ def check_rope(model: "Model", batches: Sequence[Mapping[str, torch.Tensor]]) ->
     limit = positions(config)
     if len(lengths) > 1 and max(lengths) > limit:
         raise ModelError(
-            message(
-                f"texts of {min(lengths)} to {max(lengths)} tokens, of which the longest changes "
-                "how the model sees the others (dynamic rope)",
-                f"texts of at most {limit} tokens, or all of one length",
-                "Cut the texts, or pad them to one length.",
-            )
+            f"texts of {min(lengths)} to {max(lengths)} tokens, of which the longest changes "
+            "how the model sees the others (dynamic rope)",
+            allowed=f"texts of at most {limit} tokens, or all of one length",
+            fix="Cut the texts, or pad them to one length.",
         )
 
 
@@ -154,96 +121,3 @@ def _is_dynamic(config: object) -> bool:
         return False
     own = any(config.get(key) == "dynamic" for key in ("rope_type", "type"))
     return own or any(map(_is_dynamic, config.values()))
-
-
-def _random_state(device: torch.device) -> torch.Tensor:
-    """Returns what changes when a random number is drawn on the host or a GPU."""
-    states = [torch.get_rng_state()]
-    if device.type == "cuda":
-        states.append(torch.cuda.get_rng_state(device))
-    return torch.cat(states)
-
-
-@torch.no_grad()
-def check_pictures(
-    model: "Model", batch: Mapping[str, torch.Tensor], said: Sequence[torch.Tensor]
-) -> None:
-    """Refuses a model whose output does not depend on its pictures.
-
-    Args:
-        model: The model; one without a vision tower is left alone, and one that is pruned already,
-            which may be blind for that reason.
-        batch: A batch on its device.
-        said: What `check_forward` returned.
-
-    Raises:
-        ModelError: if noise added to the pictures changes no logit.
-    """
-    pictures = _pictures(model, batch)
-    if not pictures or model.masks:
-        return
-    changed = (_said(model, _noisy(batch, pictures, scale)) for scale in NOISE)
-    if all(all(map(torch.equal, said, other)) for other in changed):
-        raise ModelError(
-            message(
-                f"the pictures ({', '.join(pictures)}) change nothing of what "
-                f"{type(model.module).__name__} says",
-                "inputs whose image tokens the model looks at",
-                "Check that processor and tokenizer belong to the model (number of image tokens, "
-                "the token's number) and that batches were made with them.",
-            )
-        )
-
-
-def _pictures(model: "Model", batch: Mapping[str, torch.Tensor]) -> list[str]:
-    """Returns the names of a batch's pictures; none for a model without a vision tower."""
-    if not any(matrix.tower == "vision" for matrix in model.matrices()):
-        return []
-    return [
-        name
-        for name, tensor in batch.items()
-        if tensor.is_floating_point() and not any(part in name for part in NO_PICTURES)
-    ]
-
-
-def _noisy(
-    batch: Mapping[str, torch.Tensor], pictures: Sequence[str], scale: float
-) -> dict[str, torch.Tensor]:
-    """Returns a batch with noise in its pictures."""
-    generator = torch.Generator().manual_seed(seed_from("pictures"))
-    noisy = dict(batch)
-    for name in pictures:
-        noise = scale * torch.randn(batch[name].shape, generator=generator)
-        # Zeros stay: a model may take pictures of zeros alone for padding (Idefics 3).
-        noisy[name] = batch[name] + noise.to(batch[name]) * (batch[name] != 0)
-    return noisy
-
-
-def _said(model: "Model", batch: Mapping[str, torch.Tensor]) -> list[torch.Tensor]:
-    """Returns what `check_forward` does."""
-    outputs: list = []
-    heads: list = []
-    watched = [(model.module, outputs), *((segment.module, heads) for segment in model.segments)]
-    handles = [
-        module.register_forward_hook(lambda *call, kept=kept: kept.append(call[-1]))
-        for module, kept in (watched if _pictures(model, batch) else [])
-    ]
-    try:
-        loss, _ = blocks.run(
-            model.block_modules(),
-            lambda: model.loss(batch),
-            keep=lambda block: False,
-            around=model.resident,
-            places=blocks.Places(model.device),
-        )
-    finally:
-        for handle in handles:
-            handle.remove()
-    logits = [
-        value
-        for output in outputs
-        if isinstance(output, Mapping)
-        for key, value in output.items()
-        if "logits" in key and isinstance(value, torch.Tensor)
-    ]
-    return logits or [loss, *(head for head in heads[-1:] if isinstance(head, torch.Tensor))]

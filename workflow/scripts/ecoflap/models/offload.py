@@ -16,9 +16,9 @@ from typing import Protocol
 import torch
 from torch import nn
 
-from ecoflap.errors import ModelError, message
-from ecoflap.models.casting import cast
-from ecoflap.runtime import return_memory
+from ecoflap.devices import return_memory
+from ecoflap.errors import ModelError
+from ecoflap.models.checkpoints.casting import cast
 
 KINDS = ("none", "cpu", "disk")
 SHARD_BYTES = 128 * 2**20  # of a saved checkpoint; writing one takes twice its size
@@ -89,11 +89,9 @@ class DiskStore:
         file, key = (self.index[name][part] for part in ("safetensors_file", "weight_name"))
         if _stamp(file) != self.stamps[file]:
             raise ModelError(
-                message(
-                    f"{file} has changed since the model was loaded",
-                    "the file that offload='disk' reads from, as it was",
-                    "Load the model again.",
-                )
+                f"{file} has changed since the model was loaded",
+                allowed="the file that offload='disk' reads from, as it was",
+                fix="Load the model again.",
             )
         return _read(Path(file), key)
 
@@ -117,11 +115,9 @@ class DiskStore:
         folder.mkdir(parents=True, exist_ok=True)
         if any(Path(file).parent.samefile(folder) for file in self._files()):
             raise ModelError(
-                message(
-                    f"save to '{folder}', from which offload='disk' reads the weights",
-                    "another folder",
-                    "Save elsewhere, and move the folder when the model is no longer in use.",
-                )
+                f"save to '{folder}', from which offload='disk' reads the weights",
+                allowed="another folder",
+                fix="Save elsewhere, and move the folder when the model is no longer in use.",
             )
         for old in folder.glob("model*.safetensors*"):
             old.unlink()  # transformers would read an older single file instead of the shards

@@ -5,8 +5,8 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from torch import nn
 from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 
-from ecoflap.errors import ModelError, message
-from ecoflap.registry import suggestion, unknown
+from ecoflap.errors import ModelError
+from ecoflap.plugins import suggestion, unknown
 
 TOWERS = ("vision", "language")
 # Tables that are looked up, and kernels that slide: never meant to be pruned.
@@ -93,11 +93,9 @@ def named_block_lists(
             twin = next((other for other in chosen if overlap(name, other)), None)
             if twin is not None:
                 raise ModelError(
-                    message(
-                        f"blocks: '{name}' and '{twin}' share blocks",
-                        "lists that do not lie in each other",
-                        "Name one of them, and once.",
-                    )
+                    f"blocks: '{name}' and '{twin}' share blocks",
+                    allowed="lists that do not lie in each other",
+                    fix="Name one of them, and once.",
                 )
             chosen[name] = (tower, lists[name])
     return chosen
@@ -106,11 +104,10 @@ def named_block_lists(
 def _no_such_list(module: nn.Module, name: str, lists: Mapping) -> ModelError:
     found = ", ".join(path for path, _ in find_block_lists(module)) or "none is found by itself"
     return ModelError(
-        message(
-            f"blocks: {type(module).__name__} has no ModuleList '{name}'",
-            f"the dotted name of a ModuleList; the lists of blocks found by themselves: {found}",
-            suggestion(name, lists) or "Print the model to see its modules.",
-        )
+        f"blocks: {type(module).__name__} has no ModuleList '{name}'",
+        allowed="the dotted name of a ModuleList; the lists of blocks found by themselves: "
+        f"{found}",
+        fix=suggestion(name, lists) or "Print the model to see its modules.",
     )
 
 

@@ -2,24 +2,24 @@
 
 A score is a module with ``compute(model, batches, *, seed, **settings)`` and ``SETTINGS``, the
 settings it takes with their defaults. ``compute`` returns by matrix name a number, or a number
-with the histogram of what it was made of (`ecoflap.scores.histogram.Scored`).
+with the histogram of what it was made of (`ecoflap.scores._histogram.Scored`).
 """
 
 import numbers
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import torch
 
-from ecoflap.errors import ConfigError, PruningError, message
-from ecoflap.models.inputs import check_batch
-from ecoflap.registry import LOSS_SCORES, SCORES, unknown
-from ecoflap.scores.histogram import Scored
+from ecoflap.engine.checks import check_batch
+from ecoflap.errors import ArtifactError, ConfigError, PruningError
+from ecoflap.plugins import LOSS_SCORES, SCORES, reads_loss, unknown
+from ecoflap.scores._histogram import Scored
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from ecoflap.models.base import Model
+    from ecoflap.models.model import Model
 
 
 def score(
@@ -38,8 +38,8 @@ def score(
         batches: Dicts of tensors that the model's forward takes, labels included.
         estimator: ``gradnorm``, ``zeroth``, ``first``, ``fisher``, ``magnitude``, ``local-wanda``
             or ``local-sparsegpt``; for one allocation each: ``outliers`` (``owl``), ``medians``
-            (``dlp``), ``spectrum`` (``alphapruning``), ``elements`` and ``elements-magnitude``
-            (``global``), ``lamp``.
+            (``dlp``), ``spectrum`` and ``spectrum-middle`` (``alphapruning``), ``elements`` and
+            ``elements-magnitude`` (``global``), ``lamp``.
         seed: Seeds the noise of ``zeroth``, together with matrix, batch and draw.
         blocks: Indices into ``model.blocks`` (``zeroth`` only): score these alone. The rows of
             several such runs are those of one run over all blocks.
@@ -63,28 +63,28 @@ def score(
         kind = numbers.Integral if whole else numbers.Real
         if not isinstance(settings[name], kind) or not settings[name] > 0:
             allowed = f"a {'whole ' if whole else ''}number above 0"
-            raise ConfigError(message(f"{name} {settings[name]!r}", allowed, f"Correct {name}."))
+            raise ConfigError(f"{name} {settings[name]!r}", allowed=allowed, fix=f"Correct {name}.")
     batches = model.ready(batches)
     frame = matrix_table(model)
     settings = {**module.SETTINGS, **settings}
     if blocks is not None:
         if estimator != "zeroth":
             raise ConfigError(
-                message(
-                    f"blocks with the estimator {estimator}",
-                    "blocks with zeroth: the other scores see all blocks in one pass",
-                    "Remove blocks.",
-                )
+                f"blocks with the estimator {estimator}",
+                allowed="blocks with zeroth: the other scores see all blocks in one pass",
+                fix="Remove blocks.",
             )
         count = len(model.blocks)
         if not isinstance(blocks, Collection) or not blocks or not set(blocks) <= set(range(count)):
             raise ConfigError(
-                message(f"blocks {blocks!r}", f"numbers from 0 to {count - 1}", "Correct them.")
+                f"blocks {blocks!r}",
+                allowed=f"numbers from 0 to {count - 1}",
+                fix="Correct them.",
             )
         names = {model.blocks[index].name for index in blocks}
         frame = frame[frame["block"].isin(names)].reset_index(drop=True)
         settings["blocks"] = blocks
-    if estimator in LOSS_SCORES:
+    if reads_loss(estimator):
         check_batch(model, batches[0])
     values = module.compute(model, batches, seed=seed, **settings)
     frame.attrs["estimator"] = estimator  # what `ecoflap.allocate` checks
@@ -108,12 +108,10 @@ def check_towers(frame: "pd.DataFrame") -> None:
     for tower, scores in frame.groupby("tower", sort=False)["score"]:
         if (scores == 0).all():
             raise PruningError(
-                message(
-                    f"every score of the {tower} tower is 0: the loss does not depend on it",
-                    "batches on which each tower changes the loss",
-                    "Check that processor and tokenizer belong to the model, and the batches' "
-                    "labels; or leave this tower's lists out with load(..., blocks=...).",
-                )
+                f"every score of the {tower} tower is 0: the loss does not depend on it",
+                allowed="batches on which each tower changes the loss",
+                fix="Check that processor and tokenizer belong to the model, and the batches' "
+                "labels; or leave this tower's lists out with load(..., blocks=...).",
             )
 
 
@@ -122,11 +120,9 @@ def _filled(frame: "pd.DataFrame", values: Mapping, draws: float) -> "pd.DataFra
     missing = [name for name in frame["name"] if name not in values]
     if missing:
         raise PruningError(
-            message(
-                f"the model never runs {missing[0]} on these batches ({len(missing)} in all)",
-                "batches that reach every block",
-                "Pass batches with all inputs of the model.",
-            )
+            f"the model never runs {missing[0]} on these batches ({len(missing)} in all)",
+            allowed="batches that reach every block",
+            fix="Pass batches with all inputs of the model.",
         )
     found = [values[name] for name in frame["name"]]
     histograms = bool(found) and all(isinstance(value, Scored) for value in found)
@@ -139,11 +135,9 @@ def _filled(frame: "pd.DataFrame", values: Mapping, draws: float) -> "pd.DataFra
     if len(bad):
         row = bad.iloc[0]
         raise PruningError(
-            message(
-                f"the score of {row['name']} is {row['score']}",
-                "finite numbers of at least 0",
-                "Load the model as float32 or bfloat16 and check the calibration data.",
-            )
+            f"the score of {row['name']} is {row['score']}",
+            allowed="finite numbers of at least 0",
+            fix="Load the model as float32 or bfloat16 and check the calibration data.",
         )
     return frame
 
@@ -157,3 +151,33 @@ def matrix_table(model: "Model") -> "pd.DataFrame":
         for m in model.matrices()
     ]
     return pd.DataFrame(rows, columns=["tower", "block", "name", "n_weights", "n_out", "n_in"])
+
+
+def gather(tables: Sequence["pd.DataFrame"], matrices: Sequence[Mapping]) -> "pd.DataFrame":
+    """Puts the rows of all shards into one table.
+
+    Args:
+        tables: What the jobs found.
+        matrices: The model's prunable matrices, from its manifest.
+
+    Returns:
+        The table that one job would have made.
+
+    Raises:
+        ArtifactError: if matrices are missing or scored twice.
+        PruningError: as `ecoflap.scores.check_towers`.
+    """
+    import pandas as pd
+
+    # A shard without matrices has columns without a type, which would spoil those of the others.
+    table = pd.concat([part for part in tables if len(part)], ignore_index=True)
+    expected = [matrix["name"] for matrix in matrices]
+    if list(table["name"]) != expected:
+        raise ArtifactError(
+            f"the shards hold {len(table)} matrices, not those of the model in their order",
+            allowed=f"each of its {len(expected)} matrices once",
+            fix="Delete the shards and run their rule again.",
+        )
+    table.attrs = tables[0].attrs
+    check_towers(table)
+    return table

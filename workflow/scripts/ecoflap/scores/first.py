@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from ecoflap.scores.gradients import mean_over_batches
+from ecoflap.engine.gradients import mean_over_batches
 
 if TYPE_CHECKING:
-    from ecoflap.models.base import Model
+    from ecoflap.models.model import Model
 
 SETTINGS: dict[str, float] = {}
 

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 import torch
 from tqdm import tqdm
 
-from ecoflap.scores.histogram import Scored, scored
+from ecoflap.scores._histogram import Scored, scored
 
 if TYPE_CHECKING:
-    from ecoflap.models.base import Model
+    from ecoflap.models.model import Model
 
 SETTINGS: dict[str, float] = {}
 

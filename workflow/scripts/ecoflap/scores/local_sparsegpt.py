@@ -3,7 +3,7 @@
 from functools import partial
 
 from ecoflap.criteria import sparsegpt
-from ecoflap.scores.local import mean_metric
+from ecoflap.scores._local import mean_metric
 
 SETTINGS: dict[str, float] = {}
 compute = partial(mean_metric, criterion=sparsegpt)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import torch
 
 if TYPE_CHECKING:
-    from ecoflap.models.base import Model
+    from ecoflap.models.model import Model
 
 SETTINGS: dict[str, float] = {}
 

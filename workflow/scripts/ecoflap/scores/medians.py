@@ -1,16 +1,16 @@
-"""Wanda's metric of every weight, from whose medians DLP makes its sparsities."""
+"""Wanda's metric of every weight, per token, from whose medians DLP makes its sparsities."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import torch
 
-from ecoflap.criteria import wanda
-from ecoflap.scores.histogram import Scored, scored
-from ecoflap.scores.local import metrics
+from ecoflap.scores import _per_token
+from ecoflap.scores._histogram import Scored, scored
+from ecoflap.scores._local import metrics
 
 if TYPE_CHECKING:
-    from ecoflap.models.base import Model
+    from ecoflap.models.model import Model
 
 SETTINGS: dict[str, float] = {}
 
@@ -18,7 +18,10 @@ SETTINGS: dict[str, float] = {}
 def compute(
     model: "Model", batches: Sequence[Mapping[str, torch.Tensor]], *, seed: int
 ) -> dict[str, Scored]:
-    """``abs(W_ij) ||X_j||_2`` on the dense model (DLP, Chen et al. 2025).
+    """``abs(W_ij) ||X_j||_2 / sqrt(n_tokens)`` on the dense model (DLP, Chen et al. 2025).
+
+    The authors do not divide: in a decoder-only model all matrices see the same tokens, and the
+    number cancels. Elsewhere the medians of stacks, or of experts, would count tokens.
 
     Args:
         model: The model, not changed.
@@ -31,5 +34,5 @@ def compute(
     """
     return {
         name: scored(metric, metric.median(), name)
-        for name, metric in metrics(model, batches, wanda, "medians")
+        for name, metric in metrics(model, batches, _per_token, "medians")
     }

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 import torch
 from tqdm import tqdm
 
-from ecoflap import activations
-from ecoflap import blocks as mechanism
-from ecoflap.errors import PruningError, message
-from ecoflap.runtime import seed_from
+from ecoflap.engine import replay as mechanism
+from ecoflap.engine import storage
+from ecoflap.errors import PruningError
+from ecoflap.seeds import seed_from
 
 if TYPE_CHECKING:
-    from ecoflap.models.base import Block, Matrix, Model
+    from ecoflap.models.model import Block, Matrix, Model
 
 SETTINGS = {"draws": 1, "epsilon": 1e-3}
 
@@ -64,7 +64,7 @@ def _losses(
     model: "Model", batch: Mapping[str, torch.Tensor], wanted: Sequence["Block"]
 ) -> Iterator[tuple["Block", Callable[[], float]]]:
     """Yields blocks with a function that gives the loss, running the blocks from there on."""
-    places, modules = activations.places(model), [step.module for step in model.steps()]
+    places, modules = storage.places(model), [step.module for step in model.steps()]
     calls, needed = mechanism.survey(modules, lambda: model.loss(batch), model.resident)
     trace = mechanism.Trace()
 
@@ -113,10 +113,8 @@ def _slope(matrix: "Matrix", loss, seed: int, epsilon: float) -> float:
     slope = abs(above - below) / (2 * epsilon)
     if not slope < float("inf"):
         raise PruningError(
-            message(
-                f"the loss around {matrix.name} is not finite ({above}, {below})",
-                "finite losses",
-                "Load the model as float32 or bfloat16, or lower epsilon.",
-            )
+            f"the loss around {matrix.name} is not finite ({above}, {below})",
+            allowed="finite losses",
+            fix="Load the model as float32 or bfloat16, or lower epsilon.",
         )
     return slope

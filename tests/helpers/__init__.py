@@ -1,0 +1,1 @@
+"""Small models, data sets in their real layouts, and whole projects for the tests."""

@@ -1,0 +1,1 @@
+"""Data sets that are made, installed or fetched without a folder, one module each."""

@@ -1,0 +1,1 @@
+"""Forms in which data sets of others come, one module each."""

@@ -1,0 +1,1 @@
+"""One walk over the blocks of a model: replay, statistics, gradients."""

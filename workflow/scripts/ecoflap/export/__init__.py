@@ -1,0 +1,1 @@
+"""Pruned models as others load them: checkpoints, model cards, semi-structured sparsity."""

@@ -1,0 +1,1 @@
+"""Removes weights, layer by layer or over the whole model, and keeps what changed."""

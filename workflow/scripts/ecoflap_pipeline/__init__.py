@@ -1,0 +1,1 @@
+"""What the Snakefile and the rules' scripts use: configuration, paths, parameters, report."""

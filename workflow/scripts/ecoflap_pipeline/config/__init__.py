@@ -1,0 +1,1 @@
+"""Checks the configuration before any job starts."""

@@ -1,0 +1,182 @@
+"""Checks what a configuration says about data sets. Needs no torch."""
+
+import inspect
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import ModuleType
+
+from ecoflap.data.settings import prompt_problems, sample_problems, view_problems
+from ecoflap.errors import message
+from ecoflap.plugins import DATASETS, LAYOUTS, unknown
+from ecoflap_pipeline.config.calibrations import set_problems
+from ecoflap_pipeline.config.leaks import leaks
+
+SPLIT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+def data_problems(config: Mapping) -> Iterator[str]:
+    """Yields what is wrong with data sets, and with the calibration sets and tasks on them.
+
+    Args:
+        config: The merged configuration, defaults filled in.
+    """
+    yield from _folder_problems(config)
+    for name, entry in config["datasets"].items():
+        yield from _source_problems(f"datasets.{name}", config, name, entry)
+    for place, samples in _sample_entries(config):
+        yield from _dataset_problems(place, config, samples["dataset"])
+        for problem in sample_problems(samples):
+            yield f"{place}: {problem}"
+        yield from leaks(place, samples["dataset"], config)
+    for name, calibration in config["calibrations"].items():
+        yield from set_problems(f"calibrations.{name}", calibration)
+        for place, part in _parts(name, calibration):
+            # The held-out ones are drawn for allocation: auto alone.
+            yield from limit_problems(place, part, held_out=0)
+    for name, task in config["tasks"].items():
+        if "dataset" in task:
+            yield from _dataset_problems(f"tasks.{name}", config, task["dataset"])
+            for problem in view_problems(task["kind"], task["dataset"]["view"]):
+                yield f"tasks.{name}: {problem}"
+        for prompt in task.get("prompts") or [task.get("prompt", "")]:
+            for problem in prompt_problems(task["kind"], prompt):
+                yield f"tasks.{name}: {problem}"
+
+
+def most_examples(samples: Mapping) -> int | None:
+    """Returns how many samples can be drawn at most; None if that is not known."""
+    if samples["format"] == "text-windows":  # of which a text has several
+        return None
+    dataset = samples["dataset"]
+    return dataset.get("limit", _size(dataset))
+
+
+def _size(dataset: Mapping) -> int | None:
+    """Returns how many examples a split has at most; None where only its files tell."""
+    if dataset["name"] not in DATASETS:
+        return None
+    return getattr(DATASETS.get(dataset["name"]), "SIZES", {}).get(dataset["split"])
+
+
+def limit_problems(place: str, samples: Mapping, held_out: int) -> Iterator[str]:
+    """Yields what is wrong with samples of which there cannot be enough.
+
+    Args:
+        place: Where they stand, for messages.
+        samples: An entry of config/calibrations.yaml, or of the data of config/finetuning.yaml.
+        held_out: How many further ones are drawn.
+    """
+    most, wanted = most_examples(samples), samples.get("samples", 1)
+    if most is None or wanted + held_out <= most:
+        return
+    cure = "raise limit of" if "limit" in samples["dataset"] else "choose another split of"
+    if "samples" not in samples:
+        seen, allowed, lower = f"{held_out} held-out samples", f"at most {most - 1}", "held_out"
+    elif held_out:
+        seen = f"{wanted} samples and {held_out} held-out ones"
+        allowed, lower = f"{most} together", "held_out or samples"
+    else:
+        seen, allowed, lower = f"{wanted} samples", f"at most {most}", "samples"
+    yield message(
+        f"{place}: {seen} of at most {most} examples",
+        allowed,
+        f"Lower {lower}, or {cure} the data set.",
+    )
+
+
+def _sample_entries(config: Mapping) -> Iterator[tuple[str, Mapping]]:
+    """Yields what is drawn to calibrate or to fine-tune, with its place for messages."""
+    for name, calibration in config["calibrations"].items():
+        yield from _parts(name, calibration)
+    for name, entry in config["finetuning"].items():
+        for number, samples in enumerate(entry["data"]):
+            yield f"finetuning.{name}.data.{number}", samples
+
+
+def _parts(name: str, calibration: Mapping) -> Iterator[tuple[str, Mapping]]:
+    """Yields the parts of a calibration set, each with its place for messages."""
+    place = f"calibrations.{name}"
+    if "parts" not in calibration:
+        yield place, calibration
+    for number, part in enumerate(calibration.get("parts", ())):
+        yield f"{place}.parts.{number}", part
+
+
+def _folder_problems(config: Mapping) -> Iterator[str]:
+    for name, folder in config["data_folders"].items():
+        if name not in DATASETS and name not in config["datasets"]:
+            known = [*DATASETS, *config["datasets"]]
+            yield "data_folders: " + unknown("data set", name, known)
+        elif name in DATASETS and not _reads_folders(DATASETS.get(name)):
+            yield message(
+                f"data_folders: '{name}' is not read from a folder",
+                "data sets that come from the hub",
+                "Remove the entry.",
+            )
+        elif not Path(folder).is_dir():
+            yield message(
+                f"data_folders.{name}: no folder '{folder}'", "a folder that exists", "Correct it."
+            )
+
+
+def _reads_folders(module: ModuleType) -> bool:
+    return "folder" in inspect.signature(module.load).parameters
+
+
+def _source_problems(place: str, config: Mapping, name: str, entry: Mapping) -> Iterator[str]:
+    if name in DATASETS:
+        yield message(f"{place}: the name of a built-in data set", "another name", "Rename it.")
+    if entry["layout"] not in LAYOUTS:
+        yield f"{place}: " + unknown("layout", entry["layout"], LAYOUTS)
+        return
+    on_hub = entry["layout"] == "hub"
+    if "hub" in entry and not on_hub:
+        yield message(
+            f"{place}: hub with the layout '{entry['layout']}'", "the layout hub", "Give a folder."
+        )
+    if "folder" not in entry and name not in config["data_folders"] and "hub" not in entry:
+        allowed = "a folder, or hub with revision" if on_hub else "a folder"
+        yield message(f"{place}: no place", allowed, "Add where the files lie.")
+    form = LAYOUTS.get(entry["layout"]).FORM
+    for split, files in entry["splits"].items():
+        if not (isinstance(split, str) and SPLIT.fullmatch(split)):
+            yield message(
+                f"{place}: the split {split!r} cannot be part of a path",
+                "letters, digits, and . _ - after the first of them",
+                "Rename it here; files say what it is called in the data set.",
+            )
+        yield from _key_problems(f"{place}.splits.{split}", files, form.required, form.optional)
+    yield from _key_problems(f"{place}.columns", entry.get("columns", {}), (), form.columns)
+
+
+def _key_problems(
+    place: str, entry: Mapping, required: tuple[str, ...], optional: tuple[str, ...]
+) -> Iterator[str]:
+    for key in required:
+        if key not in entry:
+            yield message(f"{place}: no '{key}'", ", ".join(required + optional), "Add the key.")
+    for key in entry:
+        if key not in required + optional:
+            yield f"{place}: " + unknown("key", key, required + optional)
+
+
+def _dataset_problems(place: str, config: Mapping, dataset: Mapping) -> Iterator[str]:
+    name, entry = dataset["name"], config["datasets"].get(dataset["name"])
+    if name not in DATASETS and entry is None:
+        yield f"{place}: " + unknown("data set", name, [*DATASETS, *config["datasets"]])
+        return
+    if entry and entry["layout"] not in LAYOUTS:
+        return  # told with the data set itself
+    module = LAYOUTS.get(entry["layout"]) if entry else DATASETS.get(name)
+    splits = entry["splits"] if entry else module.SPLITS
+    for key, known in (("split", splits), ("view", module.VIEWS)):
+        if dataset[key] not in known:
+            yield f"{place}: " + unknown(f"{key} of {name}", dataset[key], known)
+    most, limit = _size(dataset), dataset.get("limit")
+    if most is not None and limit is not None and limit > most:
+        yield message(
+            f"{place}: limit {limit} of {name}, split {dataset['split']}",
+            f"at most {most}",
+            "Lower the limit, or choose a larger split.",
+        )

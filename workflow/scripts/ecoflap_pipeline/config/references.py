@@ -1,0 +1,245 @@
+"""Checks that the entries of a configuration fit each other. Needs no torch."""
+
+from collections.abc import Iterator, Mapping
+
+from ecoflap.allocation import exact
+from ecoflap.data import mixes
+from ecoflap.errors import AllocationError, message
+from ecoflap.plugins import (
+    CRITERIA,
+    FAMILIES,
+    IMPORTED,
+    LOSS_SCORES,
+    RIDGED,
+    SCORES,
+    WHOLE_MODEL,
+    missing,
+    reads_loss,
+    unknown,
+)
+from ecoflap_pipeline.config import allocations, calibrations, experiments, finetuning
+from ecoflap_pipeline.config.data import data_problems
+from ecoflap_pipeline.readiness import environment_problems
+from ecoflap_pipeline.targets import (
+    DENSE,
+    calibration_of,
+    pruned_as,
+    scores_of,
+    tasks_of,
+)
+
+
+def reference_problems(config: Mapping) -> Iterator[str]:
+    """Yields what is wrong between the entries of a config whose sections are well formed.
+
+    Args:
+        config: The merged configuration, defaults filled in.
+    """
+    yield from missing("run", "experiment", config["run"], config["experiments"])
+    yield from environment_problems(config)
+    yield from data_problems(config)
+    for name, model in config["models"].items():
+        if model["family"] not in FAMILIES:
+            yield f"models.{name}: " + unknown("model family", model["family"], FAMILIES)
+            return
+        yield from _donor_problems(f"models.{name}", config, model)
+        yield from _calibration_problems(f"models.{name}", config, model, model["calibration"])
+    for name, score in config["scores"].items():
+        if score["estimator"] not in SCORES:
+            yield f"scores.{name}: " + unknown("estimator", score["estimator"], SCORES)
+        settings = {"draws", "epsilon", "shards"} & set(score)
+        if settings and score["estimator"] != "zeroth":
+            yield message(
+                f"scores.{name}: {', '.join(sorted(settings))} with {score['estimator']}",
+                "draws, epsilon and shards with zeroth only",
+                "Remove the key.",
+            )
+    yield from finetuning.recipe_problems(config)
+    for name, variant in config["variants"].items():
+        tuned = "from" in variant
+        check = finetuning.variant_problems if tuned else _variant_problems
+        yield from check(f"variants.{name}", config, variant)
+    for name, model in config["models"].items():
+        yield from missing(f"models.{name}", "task", model.get("tasks", []), config["tasks"])
+    holders: dict[str, str] = {}
+    for name, tasks in config["suites"].items():
+        for task in tasks:
+            if holders.setdefault(task, name) != name:
+                yield message(
+                    f"suites.{name}: task '{task}' is in suite '{holders[task]}' too",
+                    "each task in one suite",
+                    "Remove it from one of them.",
+                )
+        yield from missing(f"suites.{name}", "task", tasks, config["tasks"])
+        if name in config["tasks"]:
+            yield message(
+                f"suites.{name} is also the name of a task", "another name", "Rename the suite."
+            )
+    for name in config["experiments"]:
+        yield from _experiment_problems(f"experiments.{name}", config, name)
+
+
+def point_problems(
+    config: Mapping, model: str, variant: str, sparsity: str, suite: str | None = None
+) -> Iterator[str]:
+    """Yields what is wrong with a point that no experiment may have, asked for as a file.
+
+    Args:
+        config: A configuration without problems.
+        model: Its model.
+        variant: Its variant; for the dense model `DENSE`.
+        sparsity: Its sparsity, as in paths.
+        suite: The suite or task it is evaluated on.
+    """
+    place = f"{model} {variant} {sparsity}"
+    experiment = {
+        "kind": "table",
+        "models": [model],
+        "variants": [variant] if variant != DENSE else [],
+        "sparsities": [sparsity],
+        "tasks": list(tasks_of(config, suite)) if suite else [],
+    }
+    yield from _experiment_problems(place, {**config, "experiments": {place: experiment}}, place)
+
+
+def _donor_problems(place: str, config: Mapping, model: Mapping) -> Iterator[str]:
+    donor = model.get("vision_from")
+    if donor is None:
+        return
+    if donor not in config["models"]:
+        yield f"{place}.vision_from: " + unknown("model", donor, config["models"])
+    elif "vision_from" in config["models"][donor]:
+        yield message(
+            f"{place}.vision_from: '{donor}' has its vision tower from elsewhere itself",
+            "a model with a tower of its own",
+            f"Name {config['models'][donor]['vision_from']}.",
+        )
+
+
+def _calibration_problems(
+    place: str, config: Mapping, model: Mapping, calibration: str
+) -> Iterator[str]:
+    yield from missing(place, "calibration", [calibration], config["calibrations"])
+    if calibration in config["calibrations"]:
+        entry = config["calibrations"][calibration]
+        yield from calibrations.model_problems(place, model, calibration, entry)
+
+
+def _variant_problems(place: str, config: Mapping, variant: Mapping) -> Iterator[str]:
+    if variant["criterion"] not in CRITERIA and variant["criterion"] not in WHOLE_MODEL:
+        known = [*CRITERIA, *WHOLE_MODEL]
+        yield f"{place}: " + unknown("criterion", variant["criterion"], known)
+    if "group" in variant and variant["criterion"] not in ("wanda", "ria"):
+        yield message(f"{place}: group", "group with the criterion wanda or ria", "Remove group.")
+    if "ridge" in variant and variant["criterion"] not in RIDGED:
+        allowed = " or ".join(RIDGED)
+        yield message(f"{place}: ridge", f"ridge with the criterion {allowed}", "Remove ridge.")
+    if "calibration" in variant:
+        yield from missing(place, "calibration", [variant["calibration"]], config["calibrations"])
+    yield from allocations.problems(place, config, variant)
+    imported = variant["criterion"] == IMPORTED
+    if imported != ("checkpoint" in variant):
+        yield message(
+            f"{place}: {'no' if imported else 'a'} checkpoint with {variant['criterion']}",
+            f"a checkpoint with the criterion {IMPORTED}, and only there",
+            "Add or remove the key checkpoint.",
+        )
+    further = set(variant) - {"label", "criterion", "calibration", "checkpoint"}
+    if variant["criterion"] in WHOLE_MODEL and further:
+        yield message(
+            f"{place}: {variant['criterion']} with {', '.join(sorted(further))}",
+            "label, criterion and calibration only",
+            "Remove the others: they would decide nothing.",
+        )
+
+
+def _experiment_problems(place: str, config: Mapping, name: str) -> Iterator[str]:
+    experiment = config["experiments"][name]
+    problems = [
+        problem
+        for key, kind in (
+            ("models", "model"),
+            ("variants", "variant"),
+            ("tasks", "task"),
+            ("scores", "score"),
+        )
+        for problem in missing(place, kind, experiment.get(key, []), config[key])
+    ]
+    seeds, variants = experiment.get("seeds", {}), experiment.get("variants", [])
+    seeded = seeds if isinstance(seeds, Mapping) else ()
+    problems += missing(f"{place}.seeds", "variant of this experiment", seeded, variants)
+    yield from problems
+    if problems:
+        return
+    pruned = [config["variants"].get(pruned_as(config, variant)) for variant in variants]
+    if any(entry is None or "from" in entry for entry in pruned):
+        return  # told with the variant
+    yield from experiments.problems(place, config, name)
+    for model_name in experiment["models"]:
+        model = config["models"][model_name]
+        for variant in variants:
+            yield from finetuning.model_problems(config, model_name, variant)
+        if "vision_from" in model:
+            continue  # neither scored nor pruned
+        for variant in experiment.get("variants", []):
+            calibration = calibration_of(config, model_name, variant)
+            yield from _calibration_problems(
+                f"{place} with variant '{variant}'", config, model, calibration
+            )
+            entry = config["variants"][pruned_as(config, variant)]
+            yield from calibrations.criterion_problems(place, config, calibration, entry)
+            for score in scores_of(entry):
+                yield from _score_problems(place, config, model, score, calibration)
+        for score in experiment.get("scores", []):
+            yield from _score_problems(place, config, model, score, model["calibration"])
+        if experiment["kind"] == "loss-landscape":
+            yield from _sample_problems(place, config, experiment, model, model["calibration"])
+    for variant in experiment.get("variants", []):
+        for sparsity in experiment["sparsities"]:
+            yield from _sparsity_problems(
+                f"{place}, variant '{variant}'", config, variant, sparsity
+            )
+
+
+def _score_problems(
+    place: str, config: Mapping, model: Mapping, score: str, calibration: str
+) -> Iterator[str]:
+    if score in config["scores"]:
+        entry = config["scores"][score]
+        yield from _sample_problems(f"{place}: score '{score}'", config, entry, model, calibration)
+
+
+def _sample_problems(
+    place: str, config: Mapping, entry: Mapping, model: Mapping, calibration: str
+) -> Iterator[str]:
+    """Checks a score, or the landscape of a loss."""
+    if calibration not in config["calibrations"]:
+        return  # told elsewhere
+    wanted, size = entry["samples"], entry["batch_size"]
+    stored = mixes.n_samples(config["calibrations"][calibration])
+    on_loss = reads_loss(entry.get("estimator", LOSS_SCORES[0]))
+    contrastive = on_loss and FAMILIES[model["family"]].contrastive
+    if contrastive and (size == 1 or wanted % size == 1):
+        yield message(
+            f"{place} has a batch of one sample ({wanted} in batches of {size})",
+            "batches of at least two: the loss compares samples with each other",
+            "Choose another batch_size.",
+        )
+    if wanted > stored:
+        yield message(
+            f"{place} wants {wanted} samples of '{calibration}'",
+            f"at most {stored}",
+            "Raise the samples of the calibration set or lower these.",
+        )
+
+
+def _sparsity_problems(place: str, config: Mapping, variant: str, sparsity: str) -> Iterator[str]:
+    try:
+        p = exact(sparsity)
+        entry = config["variants"][pruned_as(config, variant)]
+        if p == 0:
+            yield message(f"{place}: sparsity {sparsity}", "above 0", "The dense row is implied.")
+        if entry.get("max_sparsity") != "auto":  # told with the variant
+            yield from allocations.sparsity_problems(place, entry, sparsity)
+    except AllocationError as error:
+        yield f"{place}: {error}"

@@ -1,0 +1,1 @@
+"""Tables, figures and costs from what the rules have written."""

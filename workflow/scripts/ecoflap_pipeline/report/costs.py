@@ -1,0 +1,132 @@
+"""What each stage of a method cost, as its artifacts tell it."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from ecoflap import artifacts
+from ecoflap_pipeline import targets, verify
+
+# Whole jobs, measured by Snakemake: of rules whose artifacts do not tell what they cost.
+BENCHMARKS = {
+    "prepare_model": "results/benchmarks/prepare_model/{model}.tsv",
+    "check_dataset": "results/benchmarks/check_dataset/{dataset}/{split}/{view}.tsv",
+    "check_overlap": "results/benchmarks/check_overlap/{dataset}/{split}/{view}.tsv",
+    "allocate_sparsity": "results/benchmarks/allocate_sparsity/"
+    "{model}/{variant}/seed{seed}/{sparsity}.tsv",
+}
+KEYS = ("seconds", "peak_memory_mb", "device", "joules")
+# What makes a pruned model of a dense one: its seconds and its peak are those of the method.
+METHOD = ("scoring", "choosing", "pruning", "finetuning")
+
+
+class Part(NamedTuple):
+    """One stage of one row of a table, and the artifact that tells what it cost."""
+
+    model: str
+    variant: str
+    sparsity: str
+    seed: int
+    stage: str
+    path: str
+
+
+def parts(config: Mapping, experiment: str) -> Iterator[Part]:
+    """Yields the stages of each model of an experiment, the dense ones first.
+
+    Args:
+        config: The merged configuration.
+        experiment: Its name.
+    """
+    for path in dict.fromkeys(targets.metrics(config, experiment)):
+        _, _, model, variant, seed, sparsity, _, _ = path.split("/")
+        point = (model, variant, sparsity, int(seed.removeprefix("seed")))
+        yield Part(*point, "evaluation", targets.beside(path, "cost.json"))
+    for point in targets.points(config, experiment):
+        for stage, path in _of_method(config, point):
+            yield Part(point.model, point.variant, point.sparsity, point.seed, stage, path)
+
+
+def _of_method(config: Mapping, point: targets.Point) -> Iterator[tuple[str, str]]:
+    name = targets.pruned_as(config, point.variant)
+    variant = config["variants"][name]
+    model = config["models"][point.model].get("vision_from", point.model)
+    pruned = point._replace(model=model, variant=name)
+    calibration = targets.calibration_of(config, pruned.model, point.variant)
+    names = {**pruned._asdict(), "calibration": calibration}
+    scores = targets.scores_of(variant)
+    if scores or targets.needs_samples(variant):
+        yield "calibration", targets.beside(targets.SAMPLES, "cost.json").format(**names)
+    for score in scores:
+        yield "scoring", targets.SCORE_COST.format(**names, score=score)
+    if targets.is_auto(variant):
+        yield "choosing", targets.CHOICE.format(**names)
+    if targets.needs_plan(variant):
+        yield "allocation", targets.PLAN.format(**names)
+    yield "pruning", targets.PRUNE_COST.format(**names)
+    if name != point.variant:
+        yield "finetuning", targets.FINETUNE_COST.format(**point._asdict())
+
+
+def read(path: str) -> tuple[dict, dict[str, Any] | None]:
+    """Reads the header of an artifact and what its job cost.
+
+    Returns:
+        The header, and seconds, peak_memory_mb, device and, where it is known, joules; None if
+        neither the artifact nor Snakemake's benchmark tells it.
+    """
+    kind, rule, names = verify.recognised(path)
+    content = head = artifacts.read_header(path, kind)
+    if path.endswith(".json"):
+        content = artifacts.read_json(path, kind)
+    if "seconds" in content:
+        return head, {key: content[key] for key in KEYS if key in content}
+    return head, _benchmark(BENCHMARKS[rule].format(**names)) if rule in BENCHMARKS else None
+
+
+def _benchmark(path: str) -> dict[str, Any] | None:
+    if not Path(path).is_file():
+        return None
+    row = pd.read_csv(path, sep="\t").iloc[-1]
+    return {"seconds": float(row["s"]), "peak_memory_mb": float(row["max_rss"]), "device": "cpu"}
+
+
+def by_stage(stages: Iterable[Part]) -> pd.DataFrame:
+    """Sets what the stages of each model cost beside each other, averaged over seeds.
+
+    Args:
+        stages: What `parts` yielded.
+
+    Returns:
+        Per model, variant and sparsity: ``<stage>_seconds``; seconds and peak_memory_mb of
+        scoring, choosing, pruning and fine-tuning; gpu_hours and joules of all stages, joules only
+        where all that ran on a GPU know them. NaN where a model has no such stage.
+    """
+    known = {path: read(path)[1] for path in dict.fromkeys(part.path for part in stages)}
+    rows: dict[tuple, dict[str, dict]] = {}
+    for part in stages:
+        if known[part.path]:
+            rows.setdefault(part[:4], {}).setdefault(part.stage, []).append(known[part.path])
+    frame = pd.DataFrame(_row(point, found) for point, found in rows.items())
+    keys = ["model", "variant", "sparsity"]
+    return frame.groupby(keys, sort=False, as_index=False).mean().drop(columns="seed")
+
+
+def _row(point: tuple, found: Mapping[str, list[dict]]) -> dict:
+    costs = [cost for stage in found.values() for cost in stage]
+    method = [cost for stage in METHOD for cost in found.get(stage, [])]
+    on_gpu = [cost for cost in costs if cost["device"].startswith("cuda")]
+    told = on_gpu and all("joules" in cost for cost in on_gpu)
+    return {
+        **dict(zip(Part._fields, point, strict=False)),
+        **{
+            f"{stage}_seconds": sum(cost["seconds"] for cost in listed)
+            for stage, listed in found.items()
+        },
+        "seconds": sum(cost["seconds"] for cost in method) if method else float("nan"),
+        "peak_memory_mb": max((cost["peak_memory_mb"] for cost in method), default=float("nan")),
+        "gpu_hours": sum(cost["seconds"] for cost in on_gpu) / 3600,
+        "joules": sum(cost["joules"] for cost in on_gpu) if told else float("nan"),
+    }
