@@ -1,9 +1,11 @@
 # make setup | demo | test | bench | lint | format | report | clean; `make help` says what each does.
 PYTHON ?= python3
 CORES ?= $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
-PIP_FLAGS ?=
+# Which build of torch: a CPU's where no GPU is seen; TORCH=cu128 is CUDA 12.8's, TORCH= PyPI's.
+TORCH ?= auto
 VENV := .venv
 RUN := $(VENV)/bin
+INSTALL := $(RUN)/uv pip install --quiet $(if $(TORCH),--torch-backend $(TORCH))
 SNAKEMAKE := $(RUN)/snakemake --profile none --cores $(CORES)
 STAMP := $(VENV)/.installed
 # Benchmarks also run where there is no .venv, such as a GPU machine with a torch of its own.
@@ -22,8 +24,9 @@ $(STAMP): envs/lock.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "Python $$($(PYTHON) --version) is too old. Allowed: 3.11 or newer. Name one: make setup PYTHON=python3.11"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(RUN)/python -m pip install --quiet --disable-pip-version-check $(PIP_FLAGS) -r envs/lock.txt
-	$(RUN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	$(RUN)/python -m pip install --quiet --disable-pip-version-check $$(grep '^uv==' envs/lock.txt)
+	$(INSTALL) --python $(RUN)/python -r envs/lock.txt
+	$(INSTALL) --python $(RUN)/python --no-deps --no-build-isolation -e .
 	@touch $(STAMP)
 
 setup-lavis: .venv-lavis/.installed  ## the environment of BLIP for NLVR2, into .venv-lavis
@@ -32,12 +35,12 @@ setup-open-clip: .venv-open-clip/.installed  ## the environment of EVA-CLIP, int
 
 setup-llm-compressor: .venv-llm-compressor/.installed  ## llm-compressor, into .venv-llm-compressor
 
-.venv-%/.installed: envs/%.yaml
+.venv-%/.installed: envs/%.yaml | $(STAMP)
 	@$(PYTHON) -c 'import sys; sys.exit("$*" == "lavis" and sys.version_info[:2] != (3, 11))' || \
 	  { echo "LAVIS on Python $$($(PYTHON) --version). Allowed: 3.11. Name one: make setup-lavis PYTHON=python3.11"; exit 1; }
 	$(PYTHON) -m venv .venv-$*
 	sed -n 's/^ *- \(.*==.*\)/\1/p' $< > .venv-$*/requirements.txt
-	.venv-$*/bin/python -m pip install --quiet --disable-pip-version-check $(PIP_FLAGS) -r .venv-$*/requirements.txt
+	$(INSTALL) --python .venv-$*/bin/python -r .venv-$*/requirements.txt
 	@touch $@
 
 demo: $(STAMP)  ## all tables and figures on the demo models, one calibration seed
@@ -74,9 +77,10 @@ bench-peers: $(STAMP) .venv-llm-compressor/.installed  ## pruning passes beside 
 	$(SNAKEMAKE) results/models/smollm2-135m
 	PYTHONPATH=workflow/scripts .venv-llm-compressor/bin/python -m bench peers results/models/smollm2-135m $(DATA)
 
-lint: $(STAMP)  ## ruff, import-linter, snakefmt, snakemake --lint
+lint: $(STAMP)  ## ruff, codespell, import-linter, snakefmt, snakemake --lint
 	$(RUN)/ruff check .
 	$(RUN)/ruff format --check .
+	$(RUN)/codespell *.md config docs workflow
 	PYTHONPATH=workflow/scripts $(RUN)/lint-imports --no-cache
 	$(RUN)/snakefmt --check Snakefile workflow/rules
 	$(RUN)/snakemake --lint

@@ -30,7 +30,6 @@ resource_scopes:
 
 
 include: "workflow/rules/common.smk"
-include: "workflow/rules/environments.smk"
 
 
 rule all:
@@ -39,8 +38,7 @@ rule all:
 
 
 include: "workflow/rules/collect.smk"
-include: "workflow/rules/preflight.smk"
-include: "workflow/rules/verify.smk"
+include: "workflow/rules/checks.smk"
 include: "workflow/rules/prepare.smk"
 include: "workflow/rules/data.smk"
 include: "workflow/rules/calibrate.smk"
@@ -50,8 +48,5 @@ include: "workflow/rules/prune.smk"
 include: "workflow/rules/finetune.smk"
 include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/export.smk"
-include: "workflow/rules/landscape.smk"
-include: "workflow/rules/tabulate.smk"
-include: "workflow/rules/plot.smk"
 include: "workflow/rules/report.smk"
 include: "workflow/rules/demo.smk"

@@ -8,7 +8,7 @@ import yaml
 from ecoflap.allocation import METHODS, largest_sparsity
 from ecoflap.errors import ConfigError
 from ecoflap.plugins import SCORES
-from ecoflap_pipeline import params, targets
+from ecoflap_pipeline import params, points, targets
 from ecoflap_pipeline.config import check as configuration
 from helpers.configs import ROOT, SCHEMAS, merged, shipped
 
@@ -363,7 +363,7 @@ def test_every_key_has_a_description():
 def test_points_make_what_ignores_the_seed_only_once():
     config = checked()
     config["seeds"] = [0, 1, 2]
-    found = targets.points(config, "demo-table1")
+    found = points.points(config, "demo-table1")
     seeds = {}
     for point in found:
         seeds.setdefault(point.variant, []).append(point.seed)
@@ -375,7 +375,7 @@ def test_points_make_what_ignores_the_seed_only_once():
 def test_some_variants_of_an_experiment_can_have_more_seeds():
     config = checked()
     config["experiments"]["demo-table1"]["seeds"] = {"wanda": [0, 1, 2], "magnitude": [0, 1]}
-    found = targets.points(config, "demo-table1")
+    found = points.points(config, "demo-table1")
     assert [point.seed for point in found if point.variant == "wanda"] == [0, 1, 2]
     assert [point.seed for point in found if point.variant == "magnitude"] == [0]
     assert [point.seed for point in found if point.variant == "sparsegpt"] == [0]
@@ -385,7 +385,7 @@ def test_an_experiment_like_another_can_have_seeds_of_its_own():
     config = shipped()
     config["experiments"]["mine"] = {"like": "demo-figure4", "seeds": [3, 4]}
     configuration.check(config, SCHEMAS)
-    mine, like = targets.points(config, "mine"), targets.points(config, "demo-figure4")
+    mine, like = points.points(config, "mine"), points.points(config, "demo-figure4")
     assert {point.seed for point in mine} == {3, 4}
     assert [point._replace(seed=0) for point in mine if point.seed == 3] == like
 
@@ -408,25 +408,25 @@ def test_what_an_allocation_reads_of_a_variant():
         "max_sparsity": "+0.1",
         "inside": inside,
     }
-    assert targets.scores_of(config["variants"]["ecoflap-inside-dlp"]) == ["gradnorm", "medians"]
-    assert targets.scores_of(config["variants"]["wanda"]) == []
+    assert points.scores_of(config["variants"]["ecoflap-inside-dlp"]) == ["gradnorm", "medians"]
+    assert points.scores_of(config["variants"]["wanda"]) == []
     read = params.allocate_sparsity(config, variant="ecoflap-auto", sparsity="0.6")
     assert read["allocation"] == [{"method": "ecoflap", "score": "gradnorm"}]
 
 
 def test_a_task_in_no_suite_is_its_own():
     config = checked()
-    assert targets.suites_of(config, ["captions", "easy-vqa", "wikitext-2"]) == [
+    assert points.suites_of(config, ["captions", "easy-vqa", "wikitext-2"]) == [
         "demo-generation",
         "wikitext-2",
     ]
-    assert list(targets.tasks_of(config, "wikitext-2")) == ["wikitext-2"]
+    assert list(points.tasks_of(config, "wikitext-2")) == ["wikitext-2"]
 
 
 def test_local_folders_reach_the_data_set():
     config = checked()
     config["data_folders"] = {"wikitext-2": "some/folder"}
-    task = targets.tasks_of(config, "wikitext-2")["wikitext-2"]
+    task = points.tasks_of(config, "wikitext-2")["wikitext-2"]
     assert task["dataset"]["folder"] == "some/folder"
 
 
@@ -442,7 +442,7 @@ def test_allocations_that_need_no_score_ignore_the_seed_as_far_as_their_criterio
     config["seeds"] = [0, 1]
     config["variants"]["er"]["criterion"] = "magnitude"
     config["experiments"]["demo-table1"]["variants"] = ["er", "alphapruning"]
-    assert [point.seed for point in targets.points(config, "demo-table1")] == [0, 0, 1]
+    assert [point.seed for point in points.points(config, "demo-table1")] == [0, 0, 1]
     files = list(targets.scores(config, "demo-table1"))
     assert len(files) == 2
     assert all(file.endswith("/spectrum.parquet") for file in files)
@@ -483,7 +483,7 @@ def test_a_model_like_another_has_its_keys_and_its_own():
     assert config["models"]["mine"]["source"] == config["models"]["demo-clip"]["source"]
     assert config["models"]["mine"]["label"] == "Mine"
     config["experiments"]["demo-table2"]["models"] = ["mine"]
-    assert targets.takes(config, "demo-table2", "mine") == ["shape"]
+    assert points.takes(config, "demo-table2", "mine") == ["shape"]
 
 
 def test_the_papers_configuration_is_right_and_every_experiment_counts_its_jobs():

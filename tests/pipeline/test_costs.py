@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from ecoflap import artifacts, measure
-from ecoflap_pipeline import targets
+from ecoflap_pipeline import points
 from ecoflap_pipeline.config import check as configuration
 from ecoflap_pipeline.report import costs, published, tables
 from helpers.configs import SCHEMAS, merged
@@ -100,7 +100,7 @@ def test_the_stages_of_the_demo_are_those_that_it_runs():
     changed["variants"]["ecoflap-zeroth"] = changed["variants"]["auto"]
     stages = [p.stage for p in costs.parts(changed, "demo-cost") if p.variant == "ecoflap-zeroth"]
     assert "choosing" in stages
-    assert stages.count("scoring") == len(targets.scores_of(changed["variants"]["auto"])) == 6
+    assert stages.count("scoring") == len(points.scores_of(changed["variants"]["auto"])) == 6
 
 
 @pytest.fixture

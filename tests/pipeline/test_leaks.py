@@ -8,7 +8,7 @@ from PIL import Image
 
 from ecoflap import data
 from ecoflap_pipeline.config.leaks import leaks
-from ecoflap_pipeline.targets import located
+from ecoflap_pipeline.points import located
 
 
 @pytest.fixture(scope="module")

@@ -1,14 +1,14 @@
 rule choose_plan:
     input:
-        model="results/models/{model}",
+        model=paths.MODEL.template,
         scores=given.allocation_scores,
         samples=given.prune_samples,
     output:
-        choice="results/allocations/{model}/{variant}/seed{seed}/{sparsity}.choice.json",
+        choice=paths.CHOICE.template,
     log:
-        "results/logs/choose_plan/{model}/{variant}/seed{seed}/{sparsity}.log",
+        paths.log("choose_plan", paths.POINT_JOB),
     benchmark:
-        "results/benchmarks/choose_plan/{model}/{variant}/seed{seed}/{sparsity}.tsv"
+        paths.benchmark("choose_plan", paths.POINT_JOB)
     wildcard_constraints:
         variant="|".join(given.pruned),
     conda:
@@ -33,13 +33,13 @@ rule allocate_sparsity:
     input:
         scores=given.allocation_scores,
         choice=given.allocation_choice,
-        model="results/models/{model}",
+        model=paths.MODEL.template,
     output:
-        plan="results/allocations/{model}/{variant}/seed{seed}/{sparsity}.json",
+        plan=paths.PLAN.template,
     log:
-        "results/logs/allocate_sparsity/{model}/{variant}/seed{seed}/{sparsity}.log",
+        paths.log("allocate_sparsity", paths.POINT_JOB),
     benchmark:
-        "results/benchmarks/allocate_sparsity/{model}/{variant}/seed{seed}/{sparsity}.tsv"
+        paths.benchmark("allocate_sparsity", paths.POINT_JOB)
     wildcard_constraints:
         variant="|".join(given.pruned),
     conda:

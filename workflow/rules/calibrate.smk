@@ -1,14 +1,14 @@
 rule extract_calibration:
     input:
-        model="results/models/{model}",
+        model=paths.MODEL.template,
         datasets=given.calibration_reports,
         overlaps=given.calibration_overlaps,
     output:
-        samples="results/calibration/{model}/{calibration}/seed{seed}/samples.safetensors",
-        manifest="results/calibration/{model}/{calibration}/seed{seed}/manifest.json",
-        cost="results/calibration/{model}/{calibration}/seed{seed}/cost.json",
+        samples=paths.SAMPLES.template,
+        manifest=paths.SAMPLES_MANIFEST.template,
+        cost=paths.SAMPLES_COST.template,
     log:
-        "results/logs/extract_calibration/{model}/{calibration}/seed{seed}.log",
+        paths.log("extract_calibration", paths.SAMPLES_JOB),
     conda:
         environment
     threads: 1

@@ -1,11 +1,11 @@
 # Only for data sets that are not built in; each is looked at once, whoever uses it.
 rule check_dataset:
     output:
-        report="results/datasets/{dataset}/{split}/{view}.json",
+        report=paths.DATASET.template,
     log:
-        "results/logs/check_dataset/{dataset}/{split}/{view}.log",
+        paths.log("check_dataset", paths.DATASET_JOB),
     benchmark:
-        "results/benchmarks/check_dataset/{dataset}/{split}/{view}.tsv"
+        paths.benchmark("check_dataset", paths.DATASET_JOB)
     conda:
         "../../envs/pipeline.yaml"
     threads: 1
@@ -27,11 +27,11 @@ rule check_dataset:
 # Only for data sets that samples are drawn from: what no configuration tells, their lists do.
 rule check_overlap:
     output:
-        report="results/overlaps/{dataset}/{split}/{view}.json",
+        report=paths.OVERLAP.template,
     log:
-        "results/logs/check_overlap/{dataset}/{split}/{view}.log",
+        paths.log("check_overlap", paths.DATASET_JOB),
     benchmark:
-        "results/benchmarks/check_overlap/{dataset}/{split}/{view}.tsv"
+        paths.benchmark("check_overlap", paths.DATASET_JOB)
     conda:
         "../../envs/pipeline.yaml"
     threads: 1
@@ -45,3 +45,33 @@ rule check_overlap:
         "Comparing {wildcards.dataset}, split {wildcards.split}, with what is evaluated"
     script:
         "../scripts/check_overlap.py"
+
+
+# What a run needs from a network, fetched where there is one.
+rule download:
+    input:
+        targets.collect(config, targets.downloads),
+
+
+rule fetch_task:
+    output:
+        report=paths.DOWNLOAD.template,
+    log:
+        paths.log("fetch_task", "{task}"),
+    benchmark:
+        paths.benchmark("fetch_task", "{task}")
+    wildcard_constraints:
+        task="|".join(config["tasks"]),
+    conda:
+        "../../envs/pipeline.yaml"
+    threads: 1
+    resources:
+        mem_mb=growing(4000),
+        runtime=growing(120),
+    params:
+        config=given.read_by("fetch_task"),
+        code=given.code("fetch_task.py"),
+    message:
+        "Fetching what the task {wildcards.task} reads"
+    script:
+        "../scripts/fetch_task.py"

@@ -12,9 +12,9 @@ rule train_demo_model:
         training_log="results/demo-training/{model}/training_log.csv",
         metrics="results/demo-training/{model}/dense_metrics.json",
     log:
-        "results/logs/train_demo_model/{model}.log",
+        paths.log("train_demo_model", paths.MODEL_JOB),
     benchmark:
-        "results/benchmarks/train_demo_model/{model}.tsv"
+        paths.benchmark("train_demo_model", paths.MODEL_JOB)
     wildcard_constraints:
         model="demo-blip2|demo-clip",
     conda:

@@ -1,15 +1,15 @@
 rule evaluate_model:
     input:
-        model="results/models/{model}",
+        model=paths.MODEL.template,
         changes=given.evaluation_changes,
         donor=given.evaluation_donor,
         datasets=given.evaluation_reports,
     output:
-        predictions="results/evaluation/{model}/{variant}/seed{seed}/{sparsity}/{suite}/predictions.parquet",
-        metrics="results/evaluation/{model}/{variant}/seed{seed}/{sparsity}/{suite}/metrics.json",
-        cost="results/evaluation/{model}/{variant}/seed{seed}/{sparsity}/{suite}/cost.json",
+        predictions=paths.PREDICTIONS.template,
+        metrics=paths.METRICS.template,
+        cost=paths.EVALUATION_COST.template,
     log:
-        "results/logs/evaluate_model/{model}/{variant}/seed{seed}/{sparsity}/{suite}.log",
+        paths.log("evaluate_model", paths.SUITE_JOB),
     conda:
         environment
     threads: 1
@@ -27,3 +27,31 @@ rule evaluate_model:
         "Evaluating {wildcards.model} {wildcards.variant} {wildcards.sparsity} on {wildcards.suite}, seed {wildcards.seed}"
     script:
         "../scripts/evaluate_model.py"
+
+
+rule loss_landscape:
+    input:
+        model=given.landscape_folder,
+        samples=given.landscape_samples,
+    output:
+        landscape=paths.LANDSCAPE.template,
+    log:
+        paths.log("loss_landscape", "{landscape}"),
+    benchmark:
+        paths.benchmark("loss_landscape", "{landscape}")
+    conda:
+        environment
+    threads: 1
+    resources:
+        gpu=given.gpus,
+        mem_mb=growing(8000),
+        runtime=growing(480),
+    params:
+        config=given.read_by("loss_landscape"),
+        device=config["device"],
+        python=interpreter,
+        code=given.landscape_code,
+    message:
+        "Walking the loss landscape {wildcards.landscape}"
+    script:
+        "../scripts/loss_landscape.py"

@@ -1,17 +1,17 @@
 rule export_checkpoint:
     input:
-        model="results/models/{model}",
+        model=paths.MODEL.template,
         changes=given.evaluation_changes,
         donor=given.evaluation_donor,
         manifest=given.export_manifest,
         metrics=given.export_metrics,
         dense_metrics=given.export_dense_metrics,
     output:
-        folder=directory("results/exports/{model}/{variant}/seed{seed}/{sparsity}"),
+        folder=directory(paths.EXPORT.template),
     log:
-        "results/logs/export_checkpoint/{model}/{variant}/seed{seed}/{sparsity}.log",
+        paths.log("export_checkpoint", paths.POINT_JOB),
     benchmark:
-        "results/benchmarks/export_checkpoint/{model}/{variant}/seed{seed}/{sparsity}.tsv"
+        paths.benchmark("export_checkpoint", paths.POINT_JOB)
     wildcard_constraints:
         variant="|".join(config["variants"]),
     conda:

@@ -1,19 +1,19 @@
 # A pruned model is trained on. What a killed job goes on from is no output, so it stays.
 rule finetune_model:
     input:
-        model="results/models/{model}",
+        model=paths.MODEL.template,
         pruned=given.finetune_changes,
         datasets=given.finetune_reports,
         overlaps=given.finetune_overlaps,
     output:
-        changes="results/finetuned/{model}/{variant}/seed{seed}/{sparsity}/changes.safetensors",
-        layers="results/finetuned/{model}/{variant}/seed{seed}/{sparsity}/layers.parquet",
-        curve="results/finetuned/{model}/{variant}/seed{seed}/{sparsity}/curve.parquet",
-        cost="results/finetuned/{model}/{variant}/seed{seed}/{sparsity}/cost.json",
+        changes=paths.FINETUNED.template,
+        layers=paths.FINETUNED_LAYERS.template,
+        curve=paths.CURVE.template,
+        cost=paths.FINETUNE_COST.template,
     log:
-        "results/logs/finetune_model/{model}/{variant}/seed{seed}/{sparsity}.log",
+        paths.log("finetune_model", paths.POINT_JOB),
     benchmark:
-        "results/benchmarks/finetune_model/{model}/{variant}/seed{seed}/{sparsity}.tsv"
+        paths.benchmark("finetune_model", paths.POINT_JOB)
     wildcard_constraints:
         variant="|".join(given.tuned) or "none",
     conda:

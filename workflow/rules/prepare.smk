@@ -3,11 +3,11 @@ rule prepare_model:
         files=given.model_files,
         donor=given.vision_donor,
     output:
-        model=directory("results/models/{model}"),
+        model=directory(paths.MODEL.template),
     log:
-        "results/logs/prepare_model/{model}.log",
+        paths.log("prepare_model", paths.MODEL_JOB),
     benchmark:
-        "results/benchmarks/prepare_model/{model}.tsv"
+        paths.benchmark("prepare_model", paths.MODEL_JOB)
     conda:
         environment
     threads: 1

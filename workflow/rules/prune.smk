@@ -1,17 +1,17 @@
 rule prune_model:
     input:
-        model="results/models/{model}",
+        model=paths.MODEL.template,
         plan=given.prune_plan,
         samples=given.prune_samples,
         checkpoint=given.prune_checkpoint,
     output:
-        changes="results/pruned/{model}/{variant}/seed{seed}/{sparsity}/changes.safetensors",
-        layers="results/pruned/{model}/{variant}/seed{seed}/{sparsity}/layers.parquet",
-        cost="results/pruned/{model}/{variant}/seed{seed}/{sparsity}/cost.json",
+        changes=paths.CHANGES.template,
+        layers=paths.LAYERS.template,
+        cost=paths.PRUNE_COST.template,
     log:
-        "results/logs/prune_model/{model}/{variant}/seed{seed}/{sparsity}.log",
+        paths.log("prune_model", paths.POINT_JOB),
     benchmark:
-        "results/benchmarks/prune_model/{model}/{variant}/seed{seed}/{sparsity}.tsv"
+        paths.benchmark("prune_model", paths.POINT_JOB)
     wildcard_constraints:
         variant="|".join(given.pruned),
     conda:

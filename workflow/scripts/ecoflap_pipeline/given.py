@@ -5,7 +5,7 @@ wildcards of a job.
 """
 
 import functools
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
@@ -14,9 +14,10 @@ from snakemake.iocontainers import Wildcards
 
 from ecoflap.data import mixes
 from ecoflap.plugins import ADAPTERS, CRITERIA, DATASETS, LAYOUTS, SCORES
-from ecoflap_pipeline import params, targets
+from ecoflap_pipeline import params, paths, points, targets
 from ecoflap_pipeline.code import SCRIPTS, code_of
 from ecoflap_pipeline.config import references
+from ecoflap_pipeline.paths import Artifact
 from ecoflap_pipeline.report import costs, published
 
 
@@ -80,19 +81,18 @@ class Given:
 
     def calibration_values(self, wildcards: Wildcards) -> dict:
         """Wildcards with the calibration set of the variant, to fill in paths."""
-        name = targets.calibration_of(self.config, wildcards.model, wildcards.variant)
+        name = points.calibration_of(self.config, wildcards.model, wildcards.variant)
         return {**dict(wildcards.items()), "calibration": name}
+
+    def _of_datasets(self, artifact: Artifact, entries: Iterable[Mapping]) -> Iterator[str]:
+        for place in (entry["dataset"] for entry in entries if "dataset" in entry):
+            if place["name"] in self.config["datasets"]:
+                yield artifact.at(**targets.of_dataset(place))
 
     # check_dataset
     def reports_of(self, entries: Iterable[Mapping]) -> list[str]:
         """The reports on the data sets of entries, but for those that are built in."""
-        used = (entry["dataset"] for entry in entries if "dataset" in entry)
-        reports = (
-            targets.DATASET.format(**place)
-            for place in used
-            if place["name"] in self.config["datasets"]
-        )
-        return list(dict.fromkeys(reports))
+        return list(dict.fromkeys(self._of_datasets(paths.DATASET, entries)))
 
     def dataset_code(self, wildcards: Wildcards) -> dict:
         layout = self.config["datasets"][wildcards.dataset]["layout"]
@@ -101,13 +101,7 @@ class Given:
     # check_overlap
     def overlaps_of(self, entries: Iterable[Mapping]) -> list[str]:
         """Their reports, as old as can be: a task that is added later asks for no new samples."""
-        used = (entry["dataset"] for entry in entries)
-        paths = (
-            targets.OVERLAP.format(**place)
-            for place in used
-            if place["name"] in self.config["datasets"]
-        )
-        return [ancient(path) for path in dict.fromkeys(paths)]
+        return list(map(ancient, dict.fromkeys(self._of_datasets(paths.OVERLAP, entries))))
 
     def overlap_code(self, wildcards: Wildcards) -> dict:
         read = params.check_overlap(self.config, **dict(wildcards.items()))
@@ -130,7 +124,7 @@ class Given:
     def vision_donor(self, wildcards: Wildcards) -> str | list[str]:
         """The model whose vision tower this one has."""
         donor = self.config["models"][wildcards.model].get("vision_from")
-        return f"results/models/{donor}" if donor else []
+        return paths.MODEL.at(model=donor) if donor else []
 
     def changed(self, wildcards: Wildcards) -> dict:
         """Wildcards with the model that was pruned."""
@@ -167,15 +161,11 @@ class Given:
         return self.code("extract_calibration.py", [self.adapter(wildcards), *read])
 
     # compute_scores and score_shard
-    def shards_of(self, wildcards: Wildcards, template: str) -> list[str]:
-        names = dict(wildcards.items())
-        return targets.shards(self.config, names.pop("score"), template=template, **names)
-
     def score_shards(self, wildcards: Wildcards) -> list[str]:
-        return self.shards_of(wildcards, targets.SHARD)
+        return targets.shards(self.config, wildcards)
 
     def score_shard_costs(self, wildcards: Wildcards) -> list[str]:
-        return self.shards_of(wildcards, targets.SHARD_COST)
+        return targets.shards(self.config, wildcards, paths.SHARD_COST)
 
     def score_gpus(self, wildcards: Wildcards) -> int:
         """None for the job that only gathers."""
@@ -190,15 +180,15 @@ class Given:
     # allocate_sparsity
     def allocation_scores(self, wildcards: Wildcards) -> list[str]:
         values = self.calibration_values(wildcards)
-        names = targets.scores_of(self.variant(wildcards))
-        return [targets.SCORES.format(**values, score=name) for name in names]
+        names = points.scores_of(self.variant(wildcards))
+        return [paths.SCORES.at(**values, score=name) for name in names]
 
     def allocation_choice(self, wildcards: Wildcards) -> str | list[str]:
-        return targets.CHOICE if targets.is_auto(self.variant(wildcards)) else []
+        return paths.CHOICE.template if points.is_auto(self.variant(wildcards)) else []
 
     # choose_plan
     def choice_code(self, wildcards: Wildcards) -> dict:
-        name = targets.calibration_of(self.config, wildcards.model, wildcards.variant)
+        name = points.calibration_of(self.config, wildcards.model, wildcards.variant)
         plugins = [
             self.adapter(wildcards),
             CRITERIA.module_name(self.variant(wildcards)["criterion"]),
@@ -209,11 +199,11 @@ class Given:
     # prune_model
     def prune_plan(self, wildcards: Wildcards) -> str | list[str]:
         self.refuse_unfit(wildcards.model, wildcards.variant, wildcards.sparsity)
-        return targets.PLAN if targets.needs_plan(self.variant(wildcards)) else []
+        return paths.PLAN.template if points.needs_plan(self.variant(wildcards)) else []
 
     def prune_samples(self, wildcards: Wildcards) -> str | list[str]:
-        needed = targets.needs_samples(self.variant(wildcards))
-        return targets.SAMPLES.format(**self.calibration_values(wildcards)) if needed else []
+        needed = points.needs_samples(self.variant(wildcards))
+        return paths.SAMPLES.at(**self.calibration_values(wildcards)) if needed else []
 
     def prune_checkpoint(self, wildcards: Wildcards) -> str | list[str]:
         return self.variant(wildcards).get("checkpoint", {}).get("file", [])
@@ -227,13 +217,13 @@ class Given:
     def finetune_changes(self, wildcards: Wildcards) -> str | list[str]:
         self.refuse_unfit(wildcards.model, wildcards.variant, wildcards.sparsity)
         values = {**dict(wildcards.items()), "variant": self.finetune_source(wildcards)}
-        return targets.CHANGES.format(**values)
+        return paths.CHANGES.at(**values)
 
     def finetune_source(self, wildcards: Wildcards) -> str:
-        return targets.pruned_as(self.config, wildcards.variant)
+        return points.pruned_as(self.config, wildcards.variant)
 
     def finetune_data(self, wildcards: Wildcards) -> list:
-        name = targets.finetuning_of(self.config, wildcards.model, wildcards.variant)
+        name = points.finetuning_of(self.config, wildcards.model, wildcards.variant)
         return self.config["finetuning"][name]["data"]
 
     def finetune_reports(self, wildcards: Wildcards) -> list[str]:
@@ -248,11 +238,11 @@ class Given:
 
     # evaluate_model
     def evaluation_changes(self, wildcards: Wildcards) -> str | list[str]:
-        dense = wildcards.variant == targets.DENSE
-        if dense != (wildcards.sparsity == targets.DENSE_SPARSITY):
+        dense = wildcards.variant == points.DENSE
+        if dense != (wildcards.sparsity == points.DENSE_SPARSITY):
             raise WorkflowError(
                 f"sparsity {wildcards.sparsity} of the variant {wildcards.variant}. Allowed: "
-                f"{targets.DENSE_SPARSITY} for {targets.DENSE}, above it for others. "
+                f"{points.DENSE_SPARSITY} for {points.DENSE}, above it for others. "
                 "Correct the path."
             )
         self.refuse_unfit(
@@ -261,15 +251,15 @@ class Given:
         )
         if dense:
             return []
-        template = targets.FINETUNED if wildcards.variant in self.tuned else targets.CHANGES
-        return template.format(**self.changed(wildcards))
+        artifact = paths.FINETUNED if wildcards.variant in self.tuned else paths.CHANGES
+        return artifact.at(**self.changed(wildcards))
 
     def evaluation_donor(self, wildcards: Wildcards) -> str | list[str]:
         """The dense model that was pruned, where it is another one."""
-        return self.vision_donor(wildcards) if wildcards.variant != targets.DENSE else []
+        return self.vision_donor(wildcards) if wildcards.variant != points.DENSE else []
 
     def evaluation_tasks(self, wildcards: Wildcards) -> dict:
-        return targets.tasks_of(self.config, wildcards.suite)
+        return points.tasks_of(self.config, wildcards.suite)
 
     def evaluation_reports(self, wildcards: Wildcards) -> list[str]:
         return self.reports_of(self.evaluation_tasks(wildcards).values())
@@ -280,31 +270,29 @@ class Given:
         return self.code("evaluate_model.py", [self.adapter(wildcards), *read])
 
     # export_checkpoint
-    def exported_point(self, wildcards: Wildcards) -> targets.Point:
-        names = dict(wildcards.items())
-        return targets.Point(**{**names, "seed": int(names["seed"])})
+    def export_suites(self, wildcards: Wildcards) -> list[str]:
+        return targets.suites_asked(self.config, points.Point(**self.point(wildcards)))
 
     def export_metrics(self, wildcards: Wildcards) -> list[str]:
-        return targets.metrics_of(self.config, self.exported_point(wildcards))
+        suites = self.export_suites(wildcards)
+        return [paths.METRICS.at(**wildcards, suite=suite) for suite in suites]
 
     def export_dense_metrics(self, wildcards: Wildcards) -> list[str]:
-        dense = f"{targets.DENSE}/seed{self.config['seeds'][0]}/{targets.DENSE_SPARSITY}/"
-        own = "{variant}/seed{seed}/{sparsity}/".format(**wildcards)
-        return [path.replace(own, dense) for path in self.export_metrics(wildcards)]
+        dense = points.dense(self.config, wildcards.model)._asdict()
+        return [paths.METRICS.at(**dense, suite=suite) for suite in self.export_suites(wildcards)]
 
     def export_manifest(self, wildcards: Wildcards) -> str | list[str]:
         told = params.export_checkpoint(self.config, **wildcards)["card"]
         if "calibration" not in told:
             return []
         values = self.changed(wildcards)
-        name = targets.calibration_of(self.config, values["model"], wildcards.variant)
-        samples = targets.SAMPLES.format(**values, calibration=name)
-        return targets.beside(samples, "manifest.json")
+        name = points.calibration_of(self.config, values["model"], wildcards.variant)
+        return paths.SAMPLES_MANIFEST.at(**values, calibration=name)
 
     def export_tasks(self, wildcards: Wildcards) -> dict:
         """Every task that the card may show, as a reader sees it."""
-        suites = [path.split("/")[-2] for path in self.export_metrics(wildcards)]
-        names = [name for suite in suites for name in targets.tasks_of(self.config, suite)]
+        suites = self.export_suites(wildcards)
+        names = [name for suite in suites for name in points.tasks_of(self.config, suite)]
         return {name: self.config["tasks"][name] for name in names}
 
     def export_code(self, wildcards: Wildcards) -> dict:
@@ -317,8 +305,8 @@ class Given:
 
     def tasks_taken(self, experiment: str) -> dict[str, list[str]]:
         return {
-            model: targets.takes(self.config, experiment, model)
-            for model in targets.dense_models(self.config, experiment)
+            model: points.takes(self.config, experiment, model)
+            for model in points.dense_models(self.config, experiment)
         }
 
     # make_table
@@ -326,10 +314,10 @@ class Given:
         return list(targets.metrics(self.config, wildcards.table))
 
     def table_costs(self, wildcards: Wildcards) -> list[str]:
-        return list(targets.pruned(self.config, wildcards.table, targets.PRUNE_COST))
+        return list(targets.pruned(self.config, wildcards.table, paths.PRUNE_COST))
 
     def table_score_costs(self, wildcards: Wildcards) -> list[str]:
-        return list(dict.fromkeys(targets.scores(self.config, wildcards.table, targets.SCORE_COST)))
+        return list(dict.fromkeys(targets.scores(self.config, wildcards.table, paths.SCORES_COST)))
 
     def table_choices(self, wildcards: Wildcards) -> list[str]:
         return list(targets.choices(self.config, wildcards.table))
@@ -343,7 +331,7 @@ class Given:
         return list(dict.fromkeys(part.path for part in self.table_stages(wildcards)))
 
     def table_finetune_costs(self, wildcards: Wildcards) -> list[str]:
-        return list(targets.finetuned(self.config, wildcards.table, targets.FINETUNE_COST))
+        return list(targets.finetuned(self.config, wildcards.table, paths.FINETUNE_COST))
 
     def table_published(self, wildcards: Wildcards) -> str | list[str]:
         return self.published_file(wildcards.table)
@@ -353,17 +341,17 @@ class Given:
         scores = {
             model: {
                 name: (
-                    targets.calibration_of(self.config, model, name),
-                    targets.scores_of(self.config["variants"][name]),
+                    points.calibration_of(self.config, model, name),
+                    points.scores_of(self.config["variants"][name]),
                 )
                 for name in dict.fromkeys(
-                    targets.pruned_as(self.config, variant) for variant in entry["variants"]
+                    points.pruned_as(self.config, variant) for variant in entry["variants"]
                 )
-                if targets.scores_of(self.config["variants"][name])
+                if points.scores_of(self.config["variants"][name])
             }
             # In one order: a set's would differ from run to run, and the table with it.
             for model in dict.fromkeys(
-                point.model for point in targets.changed_points(self.config, wildcards.table)
+                point.model for point in points.changed_points(self.config, wildcards.table)
             )
         }
         return {
@@ -377,7 +365,7 @@ class Given:
     # train_demo_model
     def demo_tasks(self, wildcards: Wildcards) -> dict:
         suites = {"demo-blip2": "demo-generation", "demo-clip": "demo-zero-shot"}
-        return targets.tasks_of(self.config, suites[wildcards.model])
+        return points.tasks_of(self.config, suites[wildcards.model])
 
     # plot_figure
     def figure_inputs(self, wildcards: Wildcards) -> list[str]:
@@ -399,10 +387,10 @@ class Given:
         return model
 
     def landscape_folder(self, wildcards: Wildcards) -> str:
-        return f"results/models/{self.landscape_model(wildcards)}"
+        return paths.MODEL.at(model=self.landscape_model(wildcards))
 
     def landscape_samples(self, wildcards: Wildcards) -> str:
-        return targets.landscape_samples(self.config, wildcards.landscape)
+        return paths.SAMPLES.at(**targets.of_landscape(self.config, wildcards.landscape))
 
     def landscape_code(self, wildcards: Wildcards) -> dict:
         family = self.config["models"][self.landscape_model(wildcards)]["family"]

@@ -7,7 +7,7 @@ those that do not matter to it. Needs no torch.
 from collections.abc import Callable, Mapping
 
 from ecoflap.data import mixes
-from ecoflap_pipeline import targets
+from ecoflap_pipeline import points
 from ecoflap_pipeline.config.leaks import asked
 from ecoflap_pipeline.readiness import absent
 
@@ -23,7 +23,7 @@ def prepare_model(config: Mapping, *, model: str, **_: str) -> dict:
 
 def check_dataset(config: Mapping, *, dataset: str, split: str, view: str, **_: str) -> dict:
     """Returns where a data set is, and its form."""
-    return targets.located(config, {"name": dataset, "split": split, "view": view})
+    return points.located(config, {"name": dataset, "split": split, "view": view})
 
 
 def check_overlap(config: Mapping, *, dataset: str, split: str, view: str, **_: str) -> dict:
@@ -33,11 +33,11 @@ def check_overlap(config: Mapping, *, dataset: str, split: str, view: str, **_: 
     """
     drawn = {"name": dataset, "split": split, "view": view}
     evaluated = {
-        task: targets.located(config, config["tasks"][task]["dataset"])
+        task: points.located(config, config["tasks"][task]["dataset"])
         for task in asked(config, drawn)
     }
     return {
-        "drawn": targets.located(config, drawn),
+        "drawn": points.located(config, drawn),
         "evaluated": evaluated,
         "absent": {task: gone for task, at in evaluated.items() if (gone := absent(at))},
     }
@@ -45,13 +45,13 @@ def check_overlap(config: Mapping, *, dataset: str, split: str, view: str, **_: 
 
 def fetch_task(config: Mapping, *, task: str, **_: str) -> dict:
     """Returns the task."""
-    return targets.tasks_of(config, task)[task]
+    return points.tasks_of(config, task)[task]
 
 
 def _calibration(config: Mapping, name: str) -> dict:
     entry = config["calibrations"][name]
     found = [
-        {**part, "dataset": targets.located(config, part["dataset"])}
+        {**part, "dataset": points.located(config, part["dataset"])}
         for part in mixes.parts_of(entry)
     ]
     return {**entry, "parts": found} if "parts" in entry else found[0]
@@ -95,7 +95,7 @@ def _plan(entry: Mapping, of: str) -> dict:
 
 def choose_plan(config: Mapping, *, model: str, variant: str, sparsity: str, **_: str) -> dict:
     """Returns how to allocate, prune, and measure on held-out samples."""
-    held_out = _calibration(config, targets.calibration_of(config, model, variant))
+    held_out = _calibration(config, points.calibration_of(config, model, variant))
     pruning = prune_model(config, model=model, variant=variant, sparsity=sparsity)
     plans = allocate_sparsity(config, variant=variant, sparsity=sparsity)
     return {**pruning, **plans, "calibration": held_out}
@@ -105,8 +105,8 @@ def prune_model(config: Mapping, *, model: str, variant: str, sparsity: str, **_
     """Returns the criterion and how to walk the model."""
     entry, method = config["models"][model], config["variants"][variant]
     pruning = _some(method, "criterion", "group", "pattern", "ridge", "checkpoint")
-    if targets.needs_plan(method) and targets.needs_samples(method):
-        calibration = config["calibrations"][targets.calibration_of(config, model, variant)]
+    if points.needs_plan(method) and points.needs_samples(method):
+        calibration = config["calibrations"][points.calibration_of(config, model, variant)]
         pruning |= _some(calibration, "tokens")
     return {
         "sparsity": sparsity,
@@ -118,8 +118,8 @@ def prune_model(config: Mapping, *, model: str, variant: str, sparsity: str, **_
 
 def finetune_model(config: Mapping, *, model: str, variant: str, **_: str) -> dict:
     """Returns how to train, on what, and the samples per forward; weights are float32."""
-    entry = config["finetuning"][targets.finetuning_of(config, model, variant)]
-    data = [{**part, "dataset": targets.located(config, part["dataset"])} for part in entry["data"]]
+    entry = config["finetuning"][points.finetuning_of(config, model, variant)]
+    data = [{**part, "dataset": points.located(config, part["dataset"])} for part in entry["data"]]
     return {
         "finetuning": {**entry, "data": data},
         "loading": _some(config["models"][model], "blocks"),
@@ -130,7 +130,7 @@ def finetune_model(config: Mapping, *, model: str, variant: str, **_: str) -> di
 def evaluate_model(config: Mapping, *, model: str, suite: str, **_: str) -> dict:
     """Returns the tasks of a suite and how to load the model."""
     return {
-        "tasks": targets.tasks_of(config, suite),
+        "tasks": points.tasks_of(config, suite),
         "loading": _some(config["models"][model], "dtype", "blocks"),
     }
 
@@ -140,18 +140,18 @@ def export_checkpoint(
 ) -> dict:
     """Returns how to load the model, and what its card says of where it comes from."""
     entry = config["models"][model]
-    method = config["variants"][targets.pruned_as(config, variant)]
-    tuning = targets.finetuning_of(config, model, variant)
+    method = config["variants"][points.pruned_as(config, variant)]
+    tuning = points.finetuning_of(config, model, variant)
     pruned = entry.get("vision_from", model)
     told = {
         "model": _some(entry, "label", "source", "licence"),
         "variant": {**method, "label": config["variants"][variant]["label"]},
         "sparsity": sparsity,
     }
-    if scores := targets.scores_of(method):
+    if scores := points.scores_of(method):
         told["scores"] = {name: config["scores"][name] for name in scores}
-    if scores or targets.needs_samples(method):
-        told["calibration"] = _calibration(config, targets.calibration_of(config, pruned, variant))
+    if scores or points.needs_samples(method):
+        told["calibration"] = _calibration(config, points.calibration_of(config, pruned, variant))
     if tuning:
         told |= {"from": method["label"], "finetuning": config["finetuning"][tuning]}
     return {"card": told, "loading": _some(entry, "dtype", "blocks")}

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from ecoflap.evaluation import captions
 from ecoflap.plugins import FAMILIES, FROM_HUB
-from ecoflap_pipeline import targets
+from ecoflap_pipeline import points, targets
 from ecoflap_pipeline.readiness import absent
 
 SPARE_GB = 5  # for what is stored beside the checkpoints
@@ -92,7 +92,7 @@ def _datasets(config: Mapping) -> Iterator[Need]:
         entry = config["datasets"].get(name, {})
         what = f"data {name}, {split}"
         licence = entry.get("licence", "")
-        located = targets.located(config, {"name": name, "split": split, "view": view})
+        located = points.located(config, {"name": name, "split": split, "view": view})
         folder = located.get("folder")
         if folder is None:
             state = "unknown" if entry or name in FROM_HUB else "here"

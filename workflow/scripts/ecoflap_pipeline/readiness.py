@@ -72,7 +72,7 @@ def absent(where: Mapping) -> list[str]:
     """Returns the folder and the files of a split that are not here, of those that have one name.
 
     Args:
-        where: What `targets.located` returned.
+        where: What `points.located` returned.
     """
     folder, files = where.get("folder"), where.get("files", {})
     if folder is None:

@@ -1,8 +1,6 @@
 """Looks at every artifact of a results folder: is it whole, and is it what would be made today?"""
 
-import functools
 import json
-import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -10,40 +8,10 @@ from typing import NamedTuple
 
 from ecoflap import artifacts
 from ecoflap.errors import ArtifactError, ConfigError
-from ecoflap_pipeline import params, targets
+from ecoflap_pipeline import params
 from ecoflap_pipeline.code import code_of
+from ecoflap_pipeline.paths import ARTIFACTS, FINETUNED, Artifact
 
-ANY = {
-    "seed": "[0-9]+",
-    "sparsity": "0[.](?:0|[0-9]*[1-9])",
-}  # what a wildcard stands for in a path
-# Path, kind, and the rule whose settings it rests on.
-ARTIFACTS = (
-    ("results/models/{model}/manifest.json", "model", "prepare_model"),
-    ("results/datasets/{dataset}/{split}/{view}.json", "dataset", "check_dataset"),
-    ("results/overlaps/{dataset}/{split}/{view}.json", "overlap", "check_overlap"),
-    (targets.DOWNLOAD, "download", "fetch_task"),
-    (targets.SAMPLES, "calibration", "extract_calibration"),
-    (targets.beside(targets.SAMPLES, "manifest.json"), "calibration", "extract_calibration"),
-    (targets.beside(targets.SAMPLES, "cost.json"), "cost", "extract_calibration"),
-    (targets.SCORES, "scores", "compute_scores"),
-    (targets.SCORE_COST, "cost", "compute_scores"),
-    (targets.PLAN, "allocation", "allocate_sparsity"),
-    (targets.CHOICE, "choice", "choose_plan"),
-    (targets.CHANGES, "pruned", "prune_model"),
-    (targets.LAYERS, "layers", "prune_model"),
-    (targets.PRUNE_COST, "cost", "prune_model"),
-    (targets.FINETUNED, "pruned", "finetune_model"),
-    (targets.beside(targets.FINETUNED, "layers.parquet"), "layers", "finetune_model"),
-    (targets.CURVE, "curve", "finetune_model"),
-    (targets.FINETUNE_COST, "cost", "finetune_model"),
-    (targets.METRICS, "metrics", "evaluate_model"),
-    (targets.beside(targets.METRICS, "predictions.parquet"), "predictions", "evaluate_model"),
-    (targets.beside(targets.METRICS, "cost.json"), "cost", "evaluate_model"),
-    (targets.LANDSCAPE, "landscape", "loss_landscape"),
-    (f"{targets.EXPORT}/manifest.json", "export", "export_checkpoint"),
-)
-FOLDERS = ("model", "export")  # kinds whose manifest tells the hash of each file
 DAMAGED, STALE, UNKNOWN, WHOLE = "damaged", "out of date", "not in this config", "whole"
 
 
@@ -63,16 +31,6 @@ class Found(NamedTuple):
     versions: Mapping[str, str] = {}
 
 
-def recognised(path: str) -> tuple[str, str, dict[str, str]] | None:
-    """Returns the kind of an artifact, the rule that makes it and its wildcards, by its path."""
-    for template, kind, rule in ARTIFACTS:
-        folder = template.removesuffix("/manifest.json")  # inputs name a checkpoint's folder
-        for pattern in (_pattern(template), _pattern(folder)):
-            if match := pattern.fullmatch(path):
-                return kind, rule, match.groupdict()
-    return None
-
-
 def verify(config: Mapping, scripts: Path) -> Iterator[Found]:
     """Yields every artifact in ``results`` of the working directory.
 
@@ -80,37 +38,26 @@ def verify(config: Mapping, scripts: Path) -> Iterator[Found]:
         config: The merged configuration, defaults filled in.
         scripts: The folder of the rules' scripts.
     """
-    for template, kind, rule in ARTIFACTS:
-        pattern = _pattern(template)
-        for path in sorted(Path().glob(re.sub(r"{\w+}", "*", template))):
-            if match := pattern.fullmatch(path.as_posix()):
-                yield _look(path, kind, rule, match.groupdict(), config, scripts)
-
-
-@functools.cache
-def _pattern(template: str) -> re.Pattern:
-    return re.compile(re.sub(r"{(\w+)}", _group, template.replace(".", "[.]")))
-
-
-def _group(match: re.Match) -> str:
-    return f"(?P<{match[1]}>{ANY.get(match[1], '[^/]+')})"
+    for artifact in ARTIFACTS:
+        for path, names in artifact.made():
+            yield _look(path, artifact, names, config, scripts)
 
 
 def _look(
-    path: Path, kind: str, rule: str, names: Mapping[str, str], config: Mapping, scripts: Path
+    path: Path, artifact: Artifact, names: Mapping[str, str], config: Mapping, scripts: Path
 ) -> Found:
     try:
-        head = artifacts.read_header(path, kind)
-        if kind in FOLDERS:
-            artifacts.checked(path.parent, kind)
-        if kind == "pruned":
+        head = artifacts.read_header(path, artifact.kind)
+        if artifact.is_folder:
+            artifacts.checked(path.parent, artifact.kind)
+        if artifact.kind == "pruned":
             _check_sparsity(path)
-        if rule == "finetune_model" and kind == "pruned":
+        if artifact == FINETUNED:
             _check_masks(path, head)
     except ArtifactError as error:
         return Found(path, DAMAGED, str(error))
     try:
-        expected = params.RULES[rule](config, **names)
+        expected = params.RULES[artifact.rule](config, **names)
     except KeyError as error:
         return Found(path, UNKNOWN, f"the configuration has no {error}", head["versions"])
     problems = [*_other_inputs(head), *_other_code(head, scripts), *_other_config(head, expected)]

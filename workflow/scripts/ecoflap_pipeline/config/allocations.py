@@ -6,7 +6,7 @@ from fractions import Fraction
 from ecoflap.allocation import METHODS, exact, largest_sparsity
 from ecoflap.errors import message
 from ecoflap.plugins import missing, unknown
-from ecoflap_pipeline.targets import is_auto
+from ecoflap_pipeline.points import is_auto
 
 OF_PLANS = ("score", "budget", "max_sparsity", "strength", "granularity", "reduction", "inside")
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from ecoflap.data import mixes
 from ecoflap.errors import message
 from ecoflap.plugins import FAMILIES
-from ecoflap_pipeline.targets import needs_plan, needs_samples
+from ecoflap_pipeline.points import needs_plan, needs_samples
 
 ANSWERED = ("prefix-target", "prompt-caption", "question-answer")  # with a prompt and a target
 # What not every family can do: what it does without being asked, and the field that says it can.

@@ -16,8 +16,8 @@ import yaml
 from ecoflap.errors import ConfigError, message
 from ecoflap.plugins import suggestion, unknown
 from ecoflap_pipeline.config.references import reference_problems
+from ecoflap_pipeline.points import DENSE
 from ecoflap_pipeline.report import published
-from ecoflap_pipeline.targets import DENSE
 
 SECTIONS = (
     "models",

@@ -5,7 +5,7 @@ from itertools import combinations
 
 from ecoflap.errors import message
 from ecoflap.plugins import FAMILIES, METRIC_LABELS, unknown
-from ecoflap_pipeline.targets import needs_plan, suites_of, takes, tasks_of
+from ecoflap_pipeline.points import needs_plan, suites_of, takes, tasks_of
 
 
 def problems(place: str, config: Mapping, name: str) -> Iterator[str]:

@@ -6,7 +6,7 @@ from ecoflap.errors import message
 from ecoflap.finetuning.step_settings import lone_problems, step_problems
 from ecoflap.plugins import FAMILIES, missing
 from ecoflap_pipeline.config.data import limit_problems, most_examples
-from ecoflap_pipeline.targets import finetuning_of
+from ecoflap_pipeline.points import finetuning_of
 
 
 def recipe_problems(config: Mapping) -> Iterator[str]:

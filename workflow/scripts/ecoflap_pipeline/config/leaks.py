@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from ecoflap.errors import message
 from ecoflap.plugins import DATASETS, LAYOUTS
-from ecoflap_pipeline import targets
+from ecoflap_pipeline import points, targets
 
 
 class Origin(NamedTuple):
@@ -94,7 +94,7 @@ def asked(config: Mapping, dataset: Mapping) -> list[str]:
     for experiment, entry in config["experiments"].items():
         for model in entry["models"]:
             if _gets(config, experiment, model, dataset):
-                found += targets.takes(config, experiment, model)
+                found += points.takes(config, experiment, model)
     tasks = {name: config["tasks"][name].get("dataset") for name in dict.fromkeys(found)}
     return [name for name, used in tasks.items() if used and _has_files(config, used["name"])]
 
@@ -121,7 +121,7 @@ def origin(config: Mapping, dataset: Mapping) -> Origin:
         config: The merged configuration.
         dataset: ``name`` and ``split``.
     """
-    where = targets.located(config, dataset)
+    where = points.located(config, dataset)
     name, split, folder = dataset["name"], dataset["split"], where.get("folder")
     files, real = where.get("files", {}), folder and os.path.realpath(folder)
     if "layout" not in where:

@@ -19,14 +19,14 @@ from ecoflap.plugins import (
 )
 from ecoflap_pipeline.config import allocations, calibrations, experiments, finetuning
 from ecoflap_pipeline.config.data import data_problems
-from ecoflap_pipeline.readiness import environment_problems
-from ecoflap_pipeline.targets import (
+from ecoflap_pipeline.points import (
     DENSE,
     calibration_of,
     pruned_as,
     scores_of,
     tasks_of,
 )
+from ecoflap_pipeline.readiness import environment_problems
 
 
 def reference_problems(config: Mapping) -> Iterator[str]:

@@ -7,6 +7,7 @@ import pandas as pd
 
 from ecoflap import artifacts
 from ecoflap.plugins import PERCENT
+from ecoflap_pipeline import paths
 
 POINT = ["model", "variant", "sparsity"]
 
@@ -125,7 +126,7 @@ def scores(files: Iterable[str]) -> pd.DataFrame:
     frames = []
     for file in files:
         frame, head = artifacts.read_table(file, "scores")
-        name = str(file).rpartition("/")[2].removesuffix(".parquet")
+        name = paths.SCORES.match(str(file))["score"]
         frames.append(frame.assign(score_id=name, seed=head["seed"]))
     return pd.concat(frames, ignore_index=True)
 
@@ -134,15 +135,13 @@ def plans(files: Iterable[str]) -> pd.DataFrame:
     """Reads allocations: one row per block, with its sparsity and the columns of its path."""
     frames = []
     for file in files:
-        *_, model, variant, seed, name = str(file).split("/")
         content = artifacts.read_json(file, "allocation")
         frame = pd.DataFrame(content["matrices"])
         blocks = frame.groupby(["tower", "block"], sort=False, as_index=False)[
             ["n_weights", "keep"]
         ].sum()
         blocks["block_sparsity"] = 1 - blocks["keep"] / blocks["n_weights"]
-        point = {"model": model, "variant": variant, "sparsity": name.removesuffix(".json")}
-        frames.append(blocks.assign(**point, seed=int(seed.removeprefix("seed"))))
+        frames.append(blocks.assign(**_point(paths.PLAN, file)))
     return pd.concat(frames, ignore_index=True)
 
 
@@ -150,8 +149,11 @@ def curves(files: Iterable[str]) -> pd.DataFrame:
     """Reads training curves: one row per step, with the columns of the path."""
     frames = []
     for file in files:
-        *_, model, variant, seed, sparsity, _ = str(file).split("/")
         frame, _ = artifacts.read_table(file, "curve")
-        point = {"model": model, "variant": variant, "sparsity": sparsity}
-        frames.append(frame.assign(**point, seed=int(seed.removeprefix("seed"))))
+        frames.append(frame.assign(**_point(paths.CURVE, file)))
     return pd.concat(frames, ignore_index=True)
+
+
+def _point(artifact: paths.Artifact, file: str) -> dict[str, str | int]:
+    names = artifact.match(str(file))
+    return {**{key: names[key] for key in POINT}, "seed": int(names["seed"])}

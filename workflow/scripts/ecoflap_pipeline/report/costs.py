@@ -7,15 +7,14 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from ecoflap import artifacts
-from ecoflap_pipeline import targets, verify
+from ecoflap_pipeline import paths, points, targets
 
 # Whole jobs, measured by Snakemake: of rules whose artifacts do not tell what they cost.
-BENCHMARKS = {
-    "prepare_model": "results/benchmarks/prepare_model/{model}.tsv",
-    "check_dataset": "results/benchmarks/check_dataset/{dataset}/{split}/{view}.tsv",
-    "check_overlap": "results/benchmarks/check_overlap/{dataset}/{split}/{view}.tsv",
-    "allocate_sparsity": "results/benchmarks/allocate_sparsity/"
-    "{model}/{variant}/seed{seed}/{sparsity}.tsv",
+JOBS = {
+    "prepare_model": paths.MODEL_JOB,
+    "check_dataset": paths.DATASET_JOB,
+    "check_overlap": paths.DATASET_JOB,
+    "allocate_sparsity": paths.POINT_JOB,
 }
 KEYS = ("seconds", "peak_memory_mb", "device", "joules")
 # What makes a pruned model of a dense one: its seconds and its peak are those of the method.
@@ -40,34 +39,33 @@ def parts(config: Mapping, experiment: str) -> Iterator[Part]:
         config: The merged configuration.
         experiment: Its name.
     """
-    for path in dict.fromkeys(targets.metrics(config, experiment)):
-        _, _, model, variant, seed, sparsity, _, _ = path.split("/")
-        point = (model, variant, sparsity, int(seed.removeprefix("seed")))
-        yield Part(*point, "evaluation", targets.beside(path, "cost.json"))
-    for point in targets.points(config, experiment):
+    for point, suite in targets.evaluated(config, experiment):
+        path = paths.EVALUATION_COST.at(**point._asdict(), suite=suite)
+        yield Part(**point._asdict(), stage="evaluation", path=path)
+    for point in points.points(config, experiment):
         for stage, path in _of_method(config, point):
-            yield Part(point.model, point.variant, point.sparsity, point.seed, stage, path)
+            yield Part(**point._asdict(), stage=stage, path=path)
 
 
-def _of_method(config: Mapping, point: targets.Point) -> Iterator[tuple[str, str]]:
-    name = targets.pruned_as(config, point.variant)
+def _of_method(config: Mapping, point: points.Point) -> Iterator[tuple[str, str]]:
+    name = points.pruned_as(config, point.variant)
     variant = config["variants"][name]
     model = config["models"][point.model].get("vision_from", point.model)
     pruned = point._replace(model=model, variant=name)
-    calibration = targets.calibration_of(config, pruned.model, point.variant)
+    calibration = points.calibration_of(config, pruned.model, point.variant)
     names = {**pruned._asdict(), "calibration": calibration}
-    scores = targets.scores_of(variant)
-    if scores or targets.needs_samples(variant):
-        yield "calibration", targets.beside(targets.SAMPLES, "cost.json").format(**names)
+    scores = points.scores_of(variant)
+    if scores or points.needs_samples(variant):
+        yield "calibration", paths.SAMPLES_COST.at(**names)
     for score in scores:
-        yield "scoring", targets.SCORE_COST.format(**names, score=score)
-    if targets.is_auto(variant):
-        yield "choosing", targets.CHOICE.format(**names)
-    if targets.needs_plan(variant):
-        yield "allocation", targets.PLAN.format(**names)
-    yield "pruning", targets.PRUNE_COST.format(**names)
+        yield "scoring", paths.SCORES_COST.at(**names, score=score)
+    if points.is_auto(variant):
+        yield "choosing", paths.CHOICE.at(**names)
+    if points.needs_plan(variant):
+        yield "allocation", paths.PLAN.at(**names)
+    yield "pruning", paths.PRUNE_COST.at(**names)
     if name != point.variant:
-        yield "finetuning", targets.FINETUNE_COST.format(**point._asdict())
+        yield "finetuning", paths.FINETUNE_COST.at(**point._asdict())
 
 
 def read(path: str) -> tuple[dict, dict[str, Any] | None]:
@@ -77,13 +75,15 @@ def read(path: str) -> tuple[dict, dict[str, Any] | None]:
         The header, and seconds, peak_memory_mb, device and, where it is known, joules; None if
         neither the artifact nor Snakemake's benchmark tells it.
     """
-    kind, rule, names = verify.recognised(path)
-    content = head = artifacts.read_header(path, kind)
+    artifact, names = paths.artifact_at(path)
+    content = head = artifacts.read_header(path, artifact.kind)
     if path.endswith(".json"):
-        content = artifacts.read_json(path, kind)
+        content = artifacts.read_json(path, artifact.kind)
     if "seconds" in content:
         return head, {key: content[key] for key in KEYS if key in content}
-    return head, _benchmark(BENCHMARKS[rule].format(**names)) if rule in BENCHMARKS else None
+    if artifact.rule not in JOBS:
+        return head, None
+    return head, _benchmark(paths.benchmark(artifact.rule, JOBS[artifact.rule]).format(**names))
 
 
 def _benchmark(path: str) -> dict[str, Any] | None:

@@ -17,8 +17,8 @@ from matplotlib.lines import Line2D
 from ecoflap import artifacts
 from ecoflap.export.markup import plot as shown
 from ecoflap.plugins import METRIC_LABELS, PERCENT
+from ecoflap_pipeline.points import DENSE
 from ecoflap_pipeline.report import collect
-from ecoflap_pipeline.targets import DENSE
 
 LINE_STYLES = ("-", "--", ":")
 LEVELS = 16  # of a loss landscape

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ecoflap.errors import message
 from ecoflap.plugins import METRIC_LABELS, unknown
-from ecoflap_pipeline.targets import DENSE
+from ecoflap_pipeline.points import DENSE
 
 # As seen from where the workflow runs.
 FOLDER = os.path.relpath(Path(__file__).parents[3] / "resources" / "published")

@@ -7,8 +7,8 @@ import pandas as pd
 
 from ecoflap.export import markup
 from ecoflap.plugins import METRIC_LABELS
+from ecoflap_pipeline.points import DENSE
 from ecoflap_pipeline.report.published import AVERAGE, COST_UNITS
-from ecoflap_pipeline.targets import DENSE
 
 COSTS = {
     "achieved_sparsity": ("Removed", 100),
