@@ -1,8 +1,11 @@
 # make setup | demo | test | bench | lint | format | report | clean; `make help` says what each does.
 PYTHON ?= python3
 CORES ?= $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
-# Which build of torch: a CPU's where no GPU is seen; TORCH=cu128 is CUDA 12.8's, TORCH= PyPI's.
-TORCH ?= auto
+# uv does not read pip's settings: a folder of wheels that pip was told of serves uv too.
+export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
+# The build of torch: a CPU's where no GPU is seen, TORCH=cu128 for CUDA 12.8, TORCH= for what is
+# found by itself, as where a folder of wheels is named.
+TORCH ?= $(if $(UV_FIND_LINKS),,auto)
 VENV := .venv
 RUN := $(VENV)/bin
 INSTALL := $(RUN)/uv pip install --quiet $(if $(TORCH),--torch-backend $(TORCH))
