@@ -17,11 +17,5 @@ else:
 plan = allocation.plan_from(tables, settings, config["sparsity"])
 log.info("%d of %d weights stay", plan["keep"].sum(), plan["n_weights"].sum())
 
-head = artifacts.header(
-    "allocation",
-    rule=snakemake.rule,
-    code=snakemake.params.code,
-    config=config,
-    inputs=artifacts.input_hashes(files),
-)
+head = job.header(snakemake, "allocation", inputs=files)
 artifacts.write_json(snakemake.output.plan, {"matrices": plan.to_dict("records")}, head)

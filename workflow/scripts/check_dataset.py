@@ -16,6 +16,6 @@ log.info("%s: %d examples", dataset["name"], found["examples"])
 for what, count in found["left_out"].items():
     log.warning("%s: left out: %d %s", dataset["name"], count, what)
 
-head = artifacts.header("dataset", rule=snakemake.rule, code=snakemake.params.code, config=dataset)
+head = job.header(snakemake, "dataset")
 facts = {**found, "licence": snakemake.params.licence}
 artifacts.write_json(snakemake.output.report, facts, head)

@@ -13,5 +13,5 @@ config = snakemake.params.config
 found = compare(config["drawn"], config["evaluated"])
 log.info("%d files, of none of which the tasks ask: %s", found["files"], found["compared"])
 
-head = artifacts.header("overlap", rule=snakemake.rule, code=snakemake.params.code, config=config)
+head = job.header(snakemake, "overlap")
 artifacts.write_json(snakemake.output.report, found, head)

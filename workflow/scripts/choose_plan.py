@@ -29,17 +29,14 @@ with model.cost() as cost:
         pruning_settings=config["pruning"],
     )
 
-head = artifacts.header(
-    "choice",
-    rule=snakemake.rule,
-    code=params.code,
-    config=config,
-    seed=seed,
-    device=str(model.device),
-    inputs=artifacts.input_hashes(files),
-    fingerprint=manifest["fingerprint"],
+head = job.header(
+    snakemake, "choice", inputs=files, device=str(model.device), fingerprint=manifest["fingerprint"]
 )
-facts = {key: wildcards[key] for key in ("model", "variant", "sparsity")}
 rows = choice.rows.assign(loss=choice.rows["loss"].map(artifacts.json_number)).to_dict("records")
-facts |= {"seed": seed, **cost.as_dict(), "plans": rows, "settings": choice.settings}
+facts = {
+    **job.point(snakemake),
+    **cost.as_dict(),
+    "plans": rows,
+    "settings": choice.settings,
+}
 artifacts.write_json(snakemake.output.choice, facts, head)

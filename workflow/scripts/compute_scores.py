@@ -36,14 +36,6 @@ else:
     cost = measured.as_dict()
 log.info("%d matrices in %.1f s", len(table), cost["seconds"])
 
-head = artifacts.header(
-    "scores",
-    rule=snakemake.rule,
-    code=snakemake.params.code,
-    config=config,
-    seed=seed,
-    device=device,
-    inputs=artifacts.input_hashes([files.model, files.samples]),
-)
+head = job.header(snakemake, "scores", inputs=[files.model, files.samples], device=device)
 artifacts.write_table(snakemake.output.scores, table, head)
 artifacts.write_json(snakemake.output.cost, {**point, **cost}, {**head, "kind": "cost"})

@@ -21,21 +21,15 @@ model = changes.load_changed(
     check=lambda dense: check_tasks(dense, config["tasks"]),
     **config["loading"],
 )
-head = artifacts.header(
-    "predictions",
-    rule=snakemake.rule,
-    code=snakemake.params.code,
-    config=config,
-    device=str(model.device),
-    inputs=artifacts.input_hashes(files),
-)
+head = job.header(snakemake, "predictions", inputs=files, device=str(model.device))
 with model.cost() as cost:
     predictions, numbers = evaluate(model, config["tasks"])
 
 artifacts.write_table(snakemake.output.predictions, predictions, head)
-facts = {key: point[key] for key in ("model", "variant", "sparsity", "seed")}
-facts["decoding"] = decoding(model, config["tasks"])
-artifacts.write_json(
-    snakemake.output.metrics, {**facts, "metrics": numbers}, {**head, "kind": "metrics"}
-)
+facts = {
+    **job.point(snakemake),
+    "decoding": decoding(model, config["tasks"]),
+    "metrics": numbers,
+}
+artifacts.write_json(snakemake.output.metrics, facts, {**head, "kind": "metrics"})
 artifacts.write_json(snakemake.output.cost, {**point, **cost.as_dict()}, {**head, "kind": "cost"})

@@ -30,14 +30,7 @@ told = model_card.facts(
     seed=seed,
     manifest=files.get("manifest"),
 )
-head = artifacts.header(
-    "export",
-    rule=snakemake.rule,
-    code=snakemake.params.code,
-    config=config,
-    seed=seed,
-    inputs=artifacts.input_hashes(files),
-)
+head = job.header(snakemake, "export", inputs=files)
 model.save(folder)
 card.write(folder, model, told)
 artifacts.write_manifest(folder, head, scores.matrix_table(model).to_dict("records"))

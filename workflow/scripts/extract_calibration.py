@@ -19,14 +19,11 @@ with model.cost() as cost:
     tensors, manifest = sampling.collect(model, config["calibration"], seed)
 log.info("%s", {name: tuple(tensor.shape) for name, tensor in tensors.items()})
 
-head = artifacts.header(
+head = job.header(
+    snakemake,
     "calibration",
-    rule=snakemake.rule,
-    code=snakemake.params.code,
-    config=config,
-    seed=seed,
+    inputs=[snakemake.input.model],
     device=str(model.device),
-    inputs=artifacts.input_hashes([snakemake.input.model]),
     fingerprint=manifest["fingerprint"],
 )
 artifacts.write_tensors(snakemake.output.samples, tensors, head)

@@ -12,5 +12,5 @@ task = snakemake.params.config
 fetched = downloads.fetch(task)
 log.info("fetched: %s", ", ".join(fetched) or "nothing was missing")
 
-head = artifacts.header("download", rule=snakemake.rule, code=snakemake.params.code, config=task)
+head = job.header(snakemake, "download")
 artifacts.write_json(snakemake.output.report, {"fetched": fetched}, head)

@@ -8,6 +8,7 @@ from pathlib import Path
 from ecoflap import artifacts, models
 from ecoflap.finetuning import training
 from ecoflap.pruning import changes
+from ecoflap.pruning.method import removed
 from ecoflap_pipeline import job
 
 log = job.start_job(snakemake.log[0], snakemake.threads, snakemake.params.python)
@@ -22,14 +23,11 @@ layers, _ = artifacts.read_table(Path(files.pruned).with_name("layers.parquet"),
 teacher = None
 if "distillation" in config["finetuning"]:
     teacher = models.load(folder, device=params.device, **config["loading"])
-head = artifacts.header(
+head = job.header(
+    snakemake,
     "pruned",
-    rule=snakemake.rule,
-    code=params.code,
-    config=config,
-    seed=seed,
+    inputs=[files.model, files.pruned, *files.datasets],
     device=str(model.device),
-    inputs=artifacts.input_hashes([files.model, files.pruned, *files.datasets]),
     dense=dense,
 )
 checkpoint = Path(snakemake.output.changes).with_name("checkpoint.safetensors")
@@ -51,14 +49,6 @@ zeros = {m.name: int((m.module.weight == 0).sum()) for m in model.matrices()}
 layers["achieved_sparsity"] = layers["name"].map(zeros) / layers["n_weights"]
 artifacts.write_table(snakemake.output.layers, layers, {**head, "kind": "layers"})
 artifacts.write_table(snakemake.output.curve, curve, {**head, "kind": "curve"})
-removed = sum(zeros.values())
-facts = {
-    **{key: wildcards[key] for key in ("model", "variant", "sparsity")},
-    "from": params.source,
-    "seed": seed,
-    **cost.as_dict(),
-    "achieved_sparsity": removed / layers["n_weights"].sum(),
-    "whole_model_sparsity": removed / sum(p.numel() for p in model.module.parameters()),
-}
+facts = {**job.point(snakemake), "from": params.source, **cost.as_dict(), **removed(model, layers)}
 artifacts.write_json(snakemake.output.cost, facts, {**head, "kind": "cost"})
 checkpoint.unlink(missing_ok=True)

@@ -15,15 +15,7 @@ config, seed = params.config, params.config["seed"]
 model = models.load(artifacts.checked(files.model), device=params.device, **config["loading"])
 samples, _ = artifacts.read_tensors(files.samples, "calibration")
 batches = sampling.batches(samples, config["batches"]["batch_size"], config["batches"]["samples"])
-head = artifacts.header(
-    "landscape",
-    rule=snakemake.rule,
-    code=params.code,
-    config=config,
-    seed=seed,
-    device=str(model.device),
-    inputs=artifacts.input_hashes(files),
-)
+head = job.header(snakemake, "landscape", seed=seed, inputs=files, device=str(model.device))
 with model.cost() as cost:
     table = loss_landscape(model, batches, seed=seed, **config["grid"])
 log.info("%d losses in %.1f s", len(table), cost.seconds)

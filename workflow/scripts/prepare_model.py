@@ -25,11 +25,5 @@ if snakemake.input.get("donor") or sources.is_pickled(folder):
 matrices = scores.matrix_table(model)
 log.info("%s: %d prunable matrices, %d weights", folder, len(matrices), matrices.n_weights.sum())
 
-head = artifacts.header(
-    "model",
-    rule=snakemake.rule,
-    code=snakemake.params.code,
-    config=config,
-    inputs=artifacts.input_hashes(filter(None, [snakemake.input.get("donor")])),
-)
+head = job.header(snakemake, "model", inputs=filter(None, [snakemake.input.get("donor")]))
 artifacts.write_manifest(folder, head, matrices.to_dict("records"))

@@ -17,11 +17,17 @@ import site
 import sys
 import threading
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
+from typing import TYPE_CHECKING, Any
 
+from ecoflap import artifacts
 from ecoflap.devices import set_threads
 from ecoflap.errors import ConfigError, EcoflapError, message
+
+if TYPE_CHECKING:
+    from snakemake.script import Snakemake
 
 MARK = "ECOFLAP_PYTHON"  # set for the process that was started instead of the first
 # What the scripts of rules that run a model stand on.
@@ -65,6 +71,33 @@ def start_job(log_file: str, threads: int = 1, python: str | None = None) -> log
     log = logging.getLogger("ecoflap.job")
     log.info("%s", _place())
     return log
+
+
+def header(script: "Snakemake", kind: str, *, inputs: Iterable[str] = (), **facts: Any) -> dict:
+    """Builds the header of what a job writes: its rule, code, configuration and seed.
+
+    Args:
+        script: What Snakemake gives the rule's script.
+        kind: What the artifact is.
+        inputs: Files whose hashes stand in the header.
+        **facts: Further facts, such as the device.
+    """
+    seed = script.wildcards.get("seed")
+    return artifacts.header(
+        kind,
+        rule=script.rule,
+        code=script.params.code,
+        config=script.params.config,
+        inputs=artifacts.input_hashes(inputs),
+        **({} if seed is None else {"seed": int(seed)}),
+        **facts,
+    )
+
+
+def point(script: "Snakemake") -> dict[str, str | int]:
+    """Returns which pruned model a job is about: model, variant, sparsity and seed."""
+    names = {key: script.wildcards[key] for key in ("model", "variant", "sparsity")}
+    return {**names, "seed": int(script.wildcards.seed)}
 
 
 def write_utf8() -> None:
