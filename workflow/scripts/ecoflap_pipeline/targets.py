@@ -1,11 +1,12 @@
 """Which artifacts an experiment, or one stage of it, needs. Needs no torch."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from ecoflap.data import mixes
 from ecoflap.plugins import FAMILIES, FROM_HUB, IMPORTED, WHOLE_MODEL
 
+T = TypeVar("T")
 DENSE = "dense"
 DENSE_SPARSITY = "0.0"
 FIGURES = (
@@ -415,8 +416,8 @@ def of_kind(config: Mapping, names: Iterable[str], *kinds: str) -> list[str]:
     return [name for name in names if config["experiments"][name]["kind"] in kinds]
 
 
-def collect(config: Mapping, function: Callable[..., Iterator[str]], *arguments: str) -> list[str]:
-    """Returns what all selected experiments need, each file once."""
+def collect(config: Mapping, function: Callable[..., Iterator[T]], *arguments: str) -> list[T]:
+    """Returns what all selected experiments need, each once."""
     files = (file for name in config["run"] for file in function(config, name, *arguments))
     return list(dict.fromkeys(files))
 

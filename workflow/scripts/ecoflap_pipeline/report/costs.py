@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import pandas as pd
 
@@ -77,7 +77,7 @@ def read(path: str) -> tuple[dict, dict[str, Any] | None]:
         The header, and seconds, peak_memory_mb, device and, where it is known, joules; None if
         neither the artifact nor Snakemake's benchmark tells it.
     """
-    kind, rule, names = verify.recognised(path)
+    kind, rule, names = cast(tuple[str, str, dict[str, str]], verify.recognised(path))
     content = head = artifacts.read_header(path, kind)
     if path.endswith(".json"):
         content = artifacts.read_json(path, kind)
@@ -105,10 +105,10 @@ def by_stage(stages: Iterable[Part]) -> pd.DataFrame:
         where all that ran on a GPU know them. NaN where a model has no such stage.
     """
     known = {path: read(path)[1] for path in dict.fromkeys(part.path for part in stages)}
-    rows: dict[tuple, dict[str, dict]] = {}
+    rows: dict[tuple, dict[str, list[dict]]] = {}
     for part in stages:
-        if known[part.path]:
-            rows.setdefault(part[:4], {}).setdefault(part.stage, []).append(known[part.path])
+        if cost := known[part.path]:
+            rows.setdefault(part[:4], {}).setdefault(part.stage, []).append(cost)
     frame = pd.DataFrame(_row(point, found) for point, found in rows.items())
     keys = ["model", "variant", "sparsity"]
     return frame.groupby(keys, sort=False, as_index=False).mean().drop(columns="seed")
