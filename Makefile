@@ -80,10 +80,11 @@ bench-peers: $(STAMP) .venv-llm-compressor/.installed  ## pruning passes beside 
 	$(SNAKEMAKE) results/models/smollm2-135m
 	PYTHONPATH=workflow/scripts .venv-llm-compressor/bin/python -m bench peers results/models/smollm2-135m $(DATA)
 
-lint: $(STAMP)  ## ruff, codespell, import-linter, snakefmt, snakemake --lint
+lint: $(STAMP)  ## ruff, codespell, pyright, import-linter, snakefmt, snakemake --lint
 	$(RUN)/ruff check .
 	$(RUN)/ruff format --check .
 	$(RUN)/codespell *.md config docs workflow
+	$(RUN)/pyright
 	PYTHONPATH=workflow/scripts $(RUN)/lint-imports --no-cache
 	$(RUN)/snakefmt --check Snakefile workflow/rules
 	$(RUN)/snakemake --lint

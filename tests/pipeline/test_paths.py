@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+from ecoflap.errors import ArtifactError
 from ecoflap_pipeline import params, paths
 from ecoflap_pipeline.paths import ARTIFACTS
 
@@ -44,8 +45,9 @@ def test_a_path_tells_its_artifact_and_its_wildcards(artifact):
         "results/pruned/demo-blip2/wanda/seed0/0.5/changes.safetensors.tmp",
     ],
 )
-def test_what_is_no_artifact_is_none(path):
-    assert paths.artifact_at(path) is None
+def test_what_is_no_artifact_is_refused(path):
+    with pytest.raises(ArtifactError, match=r"is no artifact.* Allowed: results/models/\{model\}"):
+        paths.artifact_at(path)
 
 
 def test_artifacts_are_found_on_the_disk_with_their_wildcards(tmp_path, monkeypatch):

@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import cast
 
 import torch
 from safetensors import safe_open
@@ -35,7 +36,8 @@ def write(folder: Path, config: LlamaConfig) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     with torch.device("meta"):
         shapes = {n: t.shape for n, t in LlamaForCausalLM(config).state_dict().items()}
-    total = sum(shape.numel() for shape in shapes.values()) * config.dtype.itemsize
+    dtype = cast(torch.dtype, config.dtype)
+    total = sum(shape.numel() for shape in shapes.values()) * dtype.itemsize
     _require_room(folder, COPIES * total)
     shards: dict[str, list[str]] = {}
     for name in shapes:
@@ -43,7 +45,7 @@ def write(folder: Path, config: LlamaConfig) -> None:
     files = {}
     for number, names in enumerate(tqdm(shards.values(), desc="write", unit="shard", disable=None)):
         file = f"model-{number + 1:05d}-of-{len(shards):05d}.safetensors"
-        tensors = {name: _values(name, shapes[name], config.dtype) for name in names}
+        tensors = {name: _values(name, shapes[name], dtype) for name in names}
         save_file(tensors, folder / file, metadata={"format": "pt"})
         files |= dict.fromkeys(names, file)
     index = {"metadata": {"total_size": total}, "weight_map": files}

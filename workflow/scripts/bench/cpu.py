@@ -4,6 +4,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import pandas as pd
@@ -222,13 +223,15 @@ def _literal_sparsegpt(linear: nn.Linear, inputs: torch.Tensor) -> None:
     pruner.prune(SPARSITY)
 
 
+def _keep(kept: list[torch.Tensor], _: nn.Module, args: tuple) -> None:
+    kept.append(args[0].reshape(-1, args[0].shape[-1]))
+
+
 def _inputs(data: Data, names: list[str]) -> dict[str, torch.Tensor]:
     """Returns the inputs of some matrices, [n_tokens, n_in], of all samples."""
     inputs: dict[str, list[torch.Tensor]] = {name: [] for name in names}
     handles = [
-        data.model.module.get_submodule(name).register_forward_pre_hook(
-            lambda _, args, kept=kept: kept.append(args[0].reshape(-1, args[0].shape[-1]))
-        )
+        data.model.module.get_submodule(name).register_forward_pre_hook(partial(_keep, kept))
         for name, kept in inputs.items()
     ]
     for sample in data.samples:

@@ -5,6 +5,7 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import Any
 
 import pandas as pd
 import torch
@@ -193,7 +194,8 @@ def stored_bytes(weight: torch.Tensor) -> int:
     if weight.layout == torch.sparse_csr:
         parts = [weight.values(), weight.col_indices(), weight.crow_indices()]
     elif hasattr(weight, "packed"):  # semi-structured; cuSPARSELt has no `meta` of its own
-        parts = [part for part in (weight.packed, weight.meta) if part is not None]
+        halved: Any = weight
+        parts = [part for part in (halved.packed, halved.meta) if part is not None]
     else:
         parts = [weight]
     return sum(part.numel() * part.element_size() for part in parts)

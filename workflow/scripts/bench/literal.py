@@ -7,7 +7,8 @@ Models must have their caches switched off.
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from functools import partial
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -61,7 +62,7 @@ def zeroth(
 
 
 def first(
-    loss: Loss, weights: Mapping[str, nn.Parameter], batches: Sequence[Batch]
+    loss: Loss, weights: Mapping[str, torch.Tensor], batches: Sequence[Batch]
 ) -> dict[str, float]:
     """ECoFLaP's first-order score: one backward per batch, all gradients alive at once.
 
@@ -77,7 +78,8 @@ def first(
     for batch in batches:
         loss(batch).backward()
         for name, weight in weights.items():
-            scores[name] += (weight.detach() * weight.grad).abs().sum().item() / len(batches)
+            gradient = cast(torch.Tensor, weight.grad)
+            scores[name] += (weight.detach() * gradient).abs().sum().item() / len(batches)
             weight.grad = None
     return scores
 
@@ -187,6 +189,10 @@ def _catch(layers: Sequence[nn.Module], forward: Callable[[], Any]) -> list[tupl
     return calls
 
 
+def _feed(pruner: "Wanda | SparseGPT", _: nn.Module, args: tuple) -> None:
+    pruner.add(args[0])
+
+
 def _call(layer: nn.Module, hidden: torch.Tensor, call: tuple[tuple, dict]) -> torch.Tensor:
     args, kwargs = call
     output = layer(hidden, *args[1:], **kwargs)
@@ -220,7 +226,7 @@ def prune(
             linears = [part for part in layer.modules() if isinstance(part, nn.Linear)]
             pruners = [criterion(linear, by_row) for linear in linears]
             handles = [
-                linear.register_forward_pre_hook(lambda _, args, pruner=pruner: pruner.add(args[0]))
+                linear.register_forward_pre_hook(partial(_feed, pruner))
                 for linear, pruner in zip(linears, pruners, strict=True)
             ]
             for sample, call in zip(hidden, arguments, strict=True):

@@ -9,6 +9,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 import pandas as pd
 import torch
@@ -111,6 +112,7 @@ def measure_case(case: str, *, folder: Path | None, small: bool) -> dict[str, fl
     imports = resident_mb()
     start = time.perf_counter()
     if case == "offload-disk":
+        folder = cast(Path, folder)
         weights = checkpoint.size_mb(folder / "dense")
         _from_disk(folder)
     else:

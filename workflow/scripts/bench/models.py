@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import groupby
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -21,6 +21,9 @@ from transformers import (
 
 from ecoflap.models.adapters import blip2, causal_lm
 from ecoflap.models.model import Matrix, Model
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig
 
 IGNORED = -100  # the label that cross-entropy leaves out
 
@@ -97,17 +100,18 @@ TINY = Blip2Size(
 
 def blip2_config(size: Blip2Size) -> Blip2Config:
     """Returns the config of a BLIP-2 with a T5."""
+    text = {
+        **size.text,
+        "feed_forward_proj": "gated-gelu",
+        "tie_word_embeddings": False,
+        "decoder_start_token_id": 0,
+    }
     return Blip2Config(
         vision_config=Blip2VisionConfig(**size.vision).to_dict(),
         qformer_config=Blip2QFormerConfig(
             **size.qformer, encoder_hidden_size=size.vision["hidden_size"]
         ).to_dict(),
-        text_config=T5Config(
-            **size.text,
-            feed_forward_proj="gated-gelu",
-            tie_word_embeddings=False,
-            decoder_start_token_id=0,
-        ).to_dict(),
+        text_config=T5Config(**text).to_dict(),
         num_query_tokens=size.queries,
         image_token_index=size.text["vocab_size"] - 1,
     )
@@ -126,7 +130,7 @@ def build_llama(config: LlamaConfig, dtype: torch.dtype) -> causal_lm.Adapter:
     return causal_lm.Adapter(_build(LlamaForCausalLM, config, dtype, "cpu"), None)
 
 
-def _build(kind: type, config: Any, dtype: torch.dtype, device: str) -> nn.Module:
+def _build(kind: type, config: Any, dtype: torch.dtype, device: str) -> Any:
     before = torch.get_default_dtype()
     torch.set_default_dtype(dtype)
     try:
@@ -197,7 +201,7 @@ def collate(samples: Sequence[dict], batch_size: int) -> list[dict[str, torch.Te
 
 
 def token_windows(
-    config: LlamaConfig, batches: int, batch_size: int, length: int
+    config: "PreTrainedConfig", batches: int, batch_size: int, length: int
 ) -> list[dict[str, torch.Tensor]]:
     """Makes batches of random tokens: input_ids and labels [batch_size, length]."""
     generator = torch.Generator().manual_seed(0)
@@ -206,7 +210,7 @@ def token_windows(
     return [{"input_ids": part, "labels": part.clone()} for part in tokens]
 
 
-def spread(model: Model, count: int) -> dict[str, nn.Parameter]:
+def spread(model: Model, count: int) -> dict[str, torch.Tensor]:
     """Returns the weights of at least that many matrices, evenly spread over the model."""
     matrices = list(model.matrices())
     step = max(1, len(matrices) // count)
@@ -232,7 +236,7 @@ def towers(model: Model) -> list[tuple[list[nn.Module], bool]]:
     """Returns each list of layers, and whether Wanda compares within rows there."""
     prunable = [block for block in model.blocks if block.matrices]
     return [
-        ([block.module for block in blocks], model.group_of(blocks[0].tower) == "row")
+        ([block.module for block in blocks], model.group_of(blocks[0].matrices[0].tower) == "row")
         for _, group in groupby(prunable, key=lambda block: block.name.rpartition(".")[0])
         for blocks in [list(group)]
     ]

@@ -4,6 +4,9 @@ All run with the Python of `make setup-llm-compressor`: one torch, one transform
 model and the same samples.
 """
 
+# Another environment has llmcompressor.
+# pyright: reportMissingImports=false
+
 import json
 import logging
 import subprocess
@@ -13,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import cast
 
 import pandas as pd
 import torch
@@ -119,7 +123,7 @@ def measure_case(name: str, *, folder: Path, data: Path) -> dict[str, float]:
     """
     if name.startswith(THEIRS):
         import llmcompressor.modifiers.pruning  # noqa: F401
-    model = ecoflap.load(folder, dtype="float32", device="cpu")
+    model = cast(Adapter, ecoflap.load(folder, dtype="float32", device="cpu"))
     windows = {
         split: model.windows(wikitext_2.load(split=split, folder=str(data))[0]["text"], WINDOW)
         for split in ("validation", "test")

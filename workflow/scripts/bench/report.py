@@ -5,6 +5,7 @@ import os
 import platform
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import torch
@@ -55,7 +56,7 @@ def readable(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.map(_cell).rename(columns=lambda name: name.replace("_", " "))
 
 
-def _cell(value: object) -> str:
+def _cell(value: Any) -> str:
     if isinstance(value, str):
         return value
     if pd.isna(value):

@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from PIL import Image
@@ -20,6 +21,7 @@ from ecoflap.data.picture import opened
 
 BATCH_SIZE = 100
 MAX_NEW_TOKENS = 24
+_TENSORS: dict[str, Any] = {"padding": True, "return_tensors": "pt"}
 
 
 @torch.no_grad()
@@ -113,9 +115,7 @@ def _generate(
     texts = []
     for i in range(0, len(images), BATCH_SIZE):
         part = slice(i, i + BATCH_SIZE)
-        inputs = processor(
-            images=list(images[part]), text=list(prompts[part]), padding=True, return_tensors="pt"
-        )
+        inputs = processor(images=list(images[part]), text=list(prompts[part]), **_TENSORS)
         ids = model.generate(**inputs, max_new_tokens=MAX_NEW_TOKENS, do_sample=False)
         texts += processor.batch_decode(ids, skip_special_tokens=True)
     return texts
@@ -155,9 +155,7 @@ def _caption_scores(
     captions: Sequence[str],
 ) -> torch.Tensor:
     """The log-likelihood of each caption given its picture and an empty prompt, [n]."""
-    inputs = processor(
-        images=list(images), text=[""] * len(images), padding=True, return_tensors="pt"
-    )
+    inputs = processor(images=list(images), text=[""] * len(images), **_TENSORS)
     targets = processor.tokenizer(list(captions), padding=True, return_tensors="pt")
     labels = targets.input_ids.masked_fill(targets.attention_mask == 0, -100)
     logits = model(**inputs, labels=labels).logits
@@ -171,5 +169,5 @@ def _clip_logits(
     texts: Sequence[str],
 ) -> torch.Tensor:
     """Similarities, [n_images, n_texts]."""
-    inputs = processor(images=list(images), text=list(texts), padding=True, return_tensors="pt")
+    inputs = processor(images=list(images), text=list(texts), **_TENSORS)
     return model(**inputs).logits_per_image

@@ -1,5 +1,7 @@
 """The two demo models with random weights, and their processors."""
 
+from typing import Any, cast
+
 import torch
 from transformers import (
     Blip2Config,
@@ -27,12 +29,18 @@ N_QUERIES = 12
 MAX_TOKENS = 48
 
 _SIZE = {"height": PICTURE_SIZE, "width": PICTURE_SIZE}
-_PIXELS = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3}
+_PIXELS: dict[str, Any] = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3}
 
 
 def build_blip2() -> tuple[Blip2ForConditionalGeneration, Blip2Processor]:
     """Make an untrained BLIP-2 of 3.2 M parameters, and its processor."""
     tokenizer = build_tokenizer(MAX_TOKENS)
+    special: dict[str, Any] = {
+        "tie_word_embeddings": False,
+        "pad_token_id": tokenizer.pad_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+        "decoder_start_token_id": tokenizer.pad_token_id,
+    }
     config = Blip2Config(
         vision_config=Blip2VisionConfig(
             hidden_size=WIDTH,
@@ -63,13 +71,10 @@ def build_blip2() -> tuple[Blip2ForConditionalGeneration, Blip2Processor]:
             num_heads=N_LANGUAGE_HEADS,
             dropout_rate=0.0,
             feed_forward_proj="gated-silu",
-            tie_word_embeddings=False,
-            pad_token_id=tokenizer.pad_token_id,
-            eos_token_id=tokenizer.eos_token_id,
-            decoder_start_token_id=tokenizer.pad_token_id,
+            **special,
         ),
         num_query_tokens=N_QUERIES,
-        image_token_index=tokenizer.convert_tokens_to_ids(IMAGE),
+        image_token_index=cast(int, tokenizer.convert_tokens_to_ids(IMAGE)),
     )
     model = Blip2ForConditionalGeneration(config)
     with torch.no_grad():
@@ -91,9 +96,10 @@ def _favour_near_words(model: T5ForConditionalGeneration) -> None:
     about the learning rate in a step, so to tell "red" of the first name from "red" of the second
     would take thousands of steps.
     """
+    stacks: tuple[Any, Any] = model.encoder, model.decoder
     encoder, decoder = (
         stack.block[0].layer[0].SelfAttention.relative_attention_bias.weight.zero_()
-        for stack in (model.encoder, model.decoder)
+        for stack in stacks
     )  # [n_buckets, n_heads]
     n_sided = len(encoder) // 2  # the encoder's first half of buckets is for words before
     distance = torch.arange(n_sided)

@@ -3,6 +3,7 @@
 import logging
 import random
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch.nn import functional
@@ -72,7 +73,7 @@ def _see(
     model: Blip2ForConditionalGeneration, pixels: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Patch features [B, 64, D] and, one for each cell, those of the first queries [B, 9, D]."""
-    seen = model.get_image_features(pixels)
+    seen: Any = model.get_image_features(pixels)
     return seen.last_hidden_state[:, 1:], seen.qformer_outputs.last_hidden_state[:, :N_CELLS]
 
 
@@ -92,7 +93,8 @@ def _batch_loss(
     easy_images, easy_questions = easy_vqa.sample(rng, N_EASY_VQA)
     easy_questions = [Text(t.prompt, t.target, t.picture + N_SCENES) for t in easy_questions]
     with torch.autocast("cpu", torch.bfloat16):
-        features = model.get_image_features(to_pixels([*images, *easy_images])).pooler_output
+        seen: Any = model.get_image_features(to_pixels([*images, *easy_images]))
+        features = seen.pooler_output
         of_captions, _, _ = _read(model, tokenizer, features, captions)
         of_questions, tokens, encoded = _read(
             model, tokenizer, features, [*questions, *easy_questions]
@@ -140,5 +142,5 @@ def _read(
     losses = functional.cross_entropy(
         output.logits[counted].float(), labels[counted], reduction="none"
     )
-    tokens = [tokenizer.convert_ids_to_tokens(ids) for ids in prompts.input_ids.tolist()]
+    tokens: list[Any] = [tokenizer.convert_ids_to_tokens(ids) for ids in prompts.input_ids.tolist()]
     return losses, tokens, output.encoder_last_hidden_state

@@ -3,6 +3,7 @@
 import logging
 import random
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -105,9 +106,11 @@ def _batch_loss(
     true = torch.tensor([[atoms <= fact for atoms in meanings] for fact in known])
     inputs = tokenizer(texts, padding=True, return_tensors="pt")
     with torch.autocast("cpu", torch.bfloat16):
-        seen = model.get_image_features(pixels).pooler_output
-        read = model.get_text_features(**inputs).pooler_output
-    seen, read = (functional.normalize(x.float(), dim=-1) for x in (seen, read))
+        features: tuple[Any, Any] = (
+            model.get_image_features(pixels),
+            model.get_text_features(**inputs),
+        )
+    seen, read = (functional.normalize(x.pooler_output.float(), dim=-1) for x in features)
     # The ceiling is CLIP's own: beyond it the softmax is as good as hard.
     logits = seen @ read.T * model.logit_scale.exp().clamp(max=100)  # [n_scenes, n_texts]
     return (contrastive_loss(logits, true) + contrastive_loss(logits.T, true.T)) / 2

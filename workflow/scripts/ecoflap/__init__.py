@@ -6,6 +6,14 @@ Models, ICLR 2024. The names below load their modules on first use, so that
 """
 
 import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ecoflap.allocation import allocate
+    from ecoflap.finetuning.training import finetune
+    from ecoflap.models import load
+    from ecoflap.pruning.layerwise import prune
+    from ecoflap.scores import score
 
 __version__ = "0.2.0"
 
@@ -19,7 +27,7 @@ _PUBLIC = {
 __all__ = ["allocate", "finetune", "load", "prune", "score"]
 
 
-def __getattr__(name: str):
+def __getattr__(name: str) -> Any:
     """Imports a public function, or a submodule, when it is first asked for."""
     if name in _PUBLIC:
         return getattr(importlib.import_module(_PUBLIC[name]), name)

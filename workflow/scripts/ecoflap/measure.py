@@ -7,6 +7,7 @@ import resource
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 DIGITS = {"seconds": 3, "peak_memory_mb": 1, "joules": 1}  # after the point, in artifacts
 LIBRARIES = (
@@ -82,8 +83,8 @@ class Cost:
 
     def _read(self) -> None:
         self.seconds = time.perf_counter() - self._start
-        if self._joules is not None:
-            self.joules = joules(self.device) - self._joules
+        if self._joules is not None and (now := joules(self.device)) is not None:
+            self.joules = now - self._joules
         if self.device.startswith("cuda"):
             import torch
 
@@ -100,7 +101,7 @@ class Cost:
             "device": self.device,
             **used,
         }
-        total = total_cost([own] if self.earlier is None else [self.earlier, own])
+        total: dict[str, Any] = total_cost([own] if self.earlier is None else [self.earlier, own])
         return {k: round(v, DIGITS[k]) if k in DIGITS else v for k, v in total.items()}
 
 

@@ -9,6 +9,7 @@ other versions of what it stands on.
 import errno
 import functools
 import importlib.util
+import io
 import logging
 import os
 import platform
@@ -27,7 +28,7 @@ from ecoflap.devices import set_threads
 from ecoflap.errors import ConfigError, EcoflapError, message
 
 if TYPE_CHECKING:
-    from snakemake.script import Snakemake
+    from snakemake.iocontainers import Snakemake
 
 MARK = "ECOFLAP_PYTHON"  # set for the process that was started instead of the first
 # What the scripts of rules that run a model stand on.
@@ -103,7 +104,8 @@ def point(script: "Snakemake") -> dict[str, str | int]:
 def write_utf8() -> None:
     """Makes this process print UTF-8, also where the locale is another."""
     for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(encoding="utf-8", errors="backslashreplace")
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace")
 
 
 def change_to(python: str | None) -> None:
@@ -126,10 +128,11 @@ def use_own_packages() -> None:
     foreign = [path for path in sys.path if _is_foreign(path)]
     for name in NEEDED if foreign else ():
         spec = importlib.util.find_spec(name)
-        if spec is not None and any(Path(path) in Path(spec.origin).parents for path in foreign):
+        origin = None if spec is None else spec.origin
+        if origin is not None and any(Path(path) in Path(origin).parents for path in foreign):
             raise ConfigError(
                 f"the environment {sys.prefix} has no {name}: it would be taken from "
-                f"{Path(spec.origin).parent}",
+                f"{Path(origin).parent}",
                 allowed=f"environments with {', '.join(NEEDED)} of their own",
                 fix="Install what envs/<environment>.yaml pins: make setup-<environment>.",
             )

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from ecoflap.errors import ArtifactError
+
 # One job of a rule, as a path.
 MODEL_JOB = "{model}"
 DATASET_JOB = "{dataset}/{split}/{view}"
@@ -111,13 +113,21 @@ SHARD = Artifact(_score(".shards/{shard}-of-{shards}.parquet"), "scores", "compu
 SHARD_COST = Artifact(_score(".shards/{shard}-of-{shards}.cost.json"), "cost", "compute_scores")
 
 
-def artifact_at(path: str) -> tuple[Artifact, dict[str, str]] | None:
-    """Returns the artifact that lies at a path and its wildcards, None if there is none."""
+def artifact_at(path: str) -> tuple[Artifact, dict[str, str]]:
+    """Returns the artifact that lies at a path, and its wildcards.
+
+    Raises:
+        ArtifactError: if the path is none of the table.
+    """
     for artifact in ARTIFACTS:
         names = artifact.match(path)
         if names is not None:
             return artifact, names
-    return None
+    raise ArtifactError(
+        f"{path} is no artifact of the pipeline",
+        allowed="; ".join(artifact.template for artifact in ARTIFACTS),
+        fix="Correct the path.",
+    )
 
 
 def table(form: str) -> str:

@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import TypeVar
 
 from ecoflap.data import mixes
 from ecoflap.plugins import FROM_HUB
@@ -24,6 +25,7 @@ from ecoflap_pipeline.points import (
     takes,
 )
 
+T = TypeVar("T")
 FIGURES = (
     "tradeoff",
     "ablation",
@@ -157,7 +159,8 @@ def datasets(config: Mapping, experiment: str) -> Iterator[tuple[str, str, str]]
     tasks = (config["tasks"][name] for name in task_names(config, experiment))
     for entry in (*drawn(config, experiment), *tasks):
         if "dataset" in entry:
-            yield tuple(of_dataset(entry["dataset"]).values())
+            place = entry["dataset"]
+            yield place["name"], place["split"], place["view"]
 
 
 def reports(config: Mapping, experiment: str) -> Iterator[str]:
@@ -293,8 +296,8 @@ def of_kind(config: Mapping, names: Iterable[str], *kinds: str) -> list[str]:
     return [name for name in names if config["experiments"][name]["kind"] in kinds]
 
 
-def collect(config: Mapping, function: Callable[..., Iterator[str]], *arguments: str) -> list[str]:
-    """Returns what all selected experiments need, each file once."""
+def collect(config: Mapping, function: Callable[..., Iterator[T]], *arguments: str) -> list[T]:
+    """Returns what all selected experiments need, each once."""
     files = (file for name in config["run"] for file in function(config, name, *arguments))
     return list(dict.fromkeys(files))
 

@@ -1,6 +1,6 @@
 """The integers of a budget: how many weights stay in all, per group and per matrix."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from fractions import Fraction
 
 import numpy as np
@@ -29,7 +29,7 @@ def exact(sparsity: Sparsity) -> Fraction:
     return value
 
 
-def budget(sizes: Sequence[int], sparsity: Sparsity) -> int:
+def budget(sizes: Collection[int], sparsity: Sparsity) -> int:
     """Returns the number of weights that stay: round((1 - p) N), half to even."""
     return round((1 - exact(sparsity)) * sum(int(size) for size in sizes))
 
@@ -49,7 +49,7 @@ def largest_sparsity(sparsity: Sparsity, given: Sparsity = "+0.1") -> str:
 
 
 def floors(
-    sizes: Sequence[int], sparsity: Sparsity, max_sparsity: Sparsity
+    sizes: Collection[int], sparsity: Sparsity, max_sparsity: Sparsity
 ) -> tuple[np.ndarray, np.ndarray]:
     """Returns what each group keeps at least when none may lose more than p_max.
 

@@ -90,12 +90,18 @@ def allocate(
     table = scores.reset_index(drop=True)
     _check(table, method)
     keys = GRANULARITIES[granularity or METHODS[method].granularity]
-    options = {"reduction": reduction, "strength": _strength(method, strength)}
+    strong = _strength(method, strength)
     keep, group_sparsity = np.zeros(len(table), dtype=np.int64), np.zeros(len(table))
     for label, rows, p, p_max in parts(table, budget, sparsity, max_sparsity):
         try:
-            bounds = {"sparsity": p, "max_sparsity": largest_sparsity(p, p_max)}
-            groups = _grouped(table.iloc[rows], keys, **bounds, **options)
+            groups = _grouped(
+                table.iloc[rows],
+                keys,
+                sparsity=p,
+                max_sparsity=largest_sparsity(p, p_max),
+                reduction=reduction,
+                strength=strong,
+            )
             kept = _kept(groups, method, of)
         except AllocationError as error:
             raise type(error)(f"{label}{error}") from error
@@ -181,13 +187,21 @@ def _strength(method: str, given: float | None) -> float:
     return float(given)
 
 
-def _grouped(table: "pd.DataFrame", keys: list[str], **settings: Sparsity) -> Groups:
+def _grouped(
+    table: "pd.DataFrame",
+    keys: list[str],
+    *,
+    sparsity: Sparsity,
+    max_sparsity: Sparsity,
+    reduction: str,
+    strength: float,
+) -> Groups:
     """Groups the rows of a table by columns; the settings are fields of `Groups`."""
     group = table.groupby(keys, sort=False).ngroup().to_numpy()
     first = table[keys].iloc[np.unique(group, return_index=True)[1]]
     names = ["/".join(str(part) for part in key) for key in first.itertuples(index=False)]
     sizes = np.bincount(group, weights=table["n_weights"]).astype(np.int64)
-    return Groups(table, group, names, sizes, **settings)
+    return Groups(table, group, names, sizes, sparsity, max_sparsity, reduction, strength)
 
 
 def _kept(groups: Groups, method: str, of: int | None) -> list[int]:

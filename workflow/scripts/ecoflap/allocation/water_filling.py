@@ -1,6 +1,6 @@
 """Allocations in which one rate rises until the budget is met: Equation 3, thresholds, ER."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 
@@ -11,8 +11,8 @@ NEGLIGIBLE = 1e-250  # of the largest score; less would overflow when divided by
 
 
 def budgets(
-    scores: Sequence[float],
-    sizes: Sequence[int],
+    scores: Collection[float],
+    sizes: Collection[int],
     sparsity: str | float,
     max_sparsity: str | float,
     *,
@@ -48,8 +48,8 @@ def budgets(
 
 
 def erdos_renyi(
-    fans: Sequence[float],
-    sizes: Sequence[int],
+    fans: Collection[float],
+    sizes: Collection[int],
     sparsity: str | float,
     *,
     names: Sequence[str] | None = None,
@@ -98,7 +98,7 @@ def above_threshold(counts: np.ndarray, lower: np.ndarray, total: int) -> list[i
 
 
 def checked(
-    scores: Sequence[float], sizes: Sequence[int], names: Sequence[str] | None
+    scores: Collection[float], sizes: Collection[int], names: Sequence[str] | None
 ) -> tuple[np.ndarray, np.ndarray, Sequence[str]]:
     """Returns scores scaled to a largest of 1, sizes, and names, as arrays of one length.
 

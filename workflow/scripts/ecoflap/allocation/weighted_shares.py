@@ -1,6 +1,6 @@
 """Allocations that tilt the same share for all by a bounded amount: OWL, DLP, AlphaPruning."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 
@@ -15,7 +15,7 @@ DLP_ALPHA = 0.15  # as published: sparsities differ by at most twice this
 ALPHA_TAU = 0.2
 
 
-def uniform(sizes: Sequence[int], sparsity: str | float) -> list[int]:
+def uniform(sizes: Collection[int], sparsity: str | float) -> list[int]:
     """Keeps the same fraction of every group, rounded to the exact budget.
 
     Args:
@@ -29,8 +29,8 @@ def uniform(sizes: Sequence[int], sparsity: str | float) -> list[int]:
 
 
 def outlier_weighted(
-    ratios: Sequence[float],
-    sizes: Sequence[int],
+    ratios: Collection[float],
+    sizes: Collection[int],
     sparsity: str | float,
     *,
     strength: float = OWL_LAMBDA,
@@ -60,8 +60,8 @@ def outlier_weighted(
 
 
 def median_weighted(
-    medians: Sequence[float],
-    sizes: Sequence[int],
+    medians: Collection[float],
+    sizes: Collection[int],
     sparsity: str | float,
     *,
     strength: float = DLP_ALPHA,
@@ -92,8 +92,8 @@ def median_weighted(
 
 
 def spectrum_weighted(
-    alphas: Sequence[float],
-    sizes: Sequence[int],
+    alphas: Collection[float],
+    sizes: Collection[int],
     sparsity: str | float,
     *,
     strength: float = ALPHA_TAU,

@@ -162,7 +162,8 @@ def cholesky(matrix: torch.Tensor, *, upper: bool = False) -> torch.Tensor:
     """
     try:
         return torch.linalg.cholesky(matrix, upper=upper)
-    except torch.linalg.LinAlgError as error:
+    # torch documents this name, and its own stubs leave it out.
+    except torch.linalg.LinAlgError as error:  # pyright: ignore[reportPrivateImportUsage]
         raise PruningError(
             "the Hessian of a matrix is not positive definite after damping",
             allowed="calibration activations that are finite and not extreme",

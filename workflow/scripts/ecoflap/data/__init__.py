@@ -61,7 +61,7 @@ def left_out(dataset: Mapping) -> dict[str, int]:
         dataset: As for `load`.
     """
     layout = LAYOUTS.get(dataset["layout"]) if "layout" in dataset else None
-    if not hasattr(layout, "left_out"):
+    if layout is None or not hasattr(layout, "left_out"):
         return {}
     where, names = _place(dataset)
     return {what: count for what, count in layout.left_out(where, **names).items() if count}

@@ -191,14 +191,16 @@ def read_pairs(path: Path, second: str) -> list[tuple[str, str]]:
     Raises:
         DataError: as `read_text`, and if a line has a word alone.
     """
-    pairs = [tuple(re.split(r"[ \t]+", line.strip(), maxsplit=1)) for line in read_lines(path)]
-    for pair in pairs:
-        if len(pair) == 1:
+    pairs: list[tuple[str, str]] = []
+    for line in read_lines(path):
+        word, *rest = re.split(r"[ \t]+", line.strip(), maxsplit=1)
+        if not rest:
             raise DataError(
-                f"the line '{pair[0]}' of {path} has no {second}",
+                f"the line '{word}' of {path} has no {second}",
                 allowed=f"lines of a word, a blank or tab, and a {second}",
                 fix="Complete the line.",
             )
+        pairs.append((word, rest[0]))
     return pairs
 
 

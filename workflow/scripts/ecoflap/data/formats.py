@@ -45,13 +45,13 @@ def _checked(sample: dict) -> dict:
     return sample
 
 
-def _prefix_target(example: dict, source: random.Random, calibration: Mapping) -> dict:
+def _prefix_target(example: Mapping, source: random.Random, calibration: Mapping) -> dict:
     """Splits a caption at random into a prefix for the prompt and the target, once and for all."""
     words = source.choice(example["captions"] or [""]).split()
     return {"image": example["image"], **_cut(words, source)}
 
 
-def _text_prefix_target(example: dict, source: random.Random, calibration: Mapping) -> dict:
+def _text_prefix_target(example: Mapping, source: random.Random, calibration: Mapping) -> dict:
     """Splits the beginning of a text likewise."""
     return _cut(example["text"].split()[:MOST_WORDS], source)
 
@@ -61,39 +61,39 @@ def _cut(words: list[str], source: random.Random) -> dict:
     return {"prompt": " ".join(words[:cut]), "target": " ".join(words[cut:])}
 
 
-def _question_answer(example: dict, source: random.Random, calibration: Mapping) -> dict:
+def _question_answer(example: Mapping, source: random.Random, calibration: Mapping) -> dict:
     """Takes a question, put into a prompt if there is one, and the answer of one annotator."""
     answer = source.choice(example["answers"] or [""])
     prompt = calibration.get("prompt", "{question}").format(question=example["question"])
     return {"image": example["image"], "prompt": prompt, "target": answer}
 
 
-def _prompt_caption(example: dict, source: random.Random, calibration: Mapping) -> dict:
+def _prompt_caption(example: Mapping, source: random.Random, calibration: Mapping) -> dict:
     """Takes a whole caption, after a prompt that is the same for all."""
     caption = source.choice(example["captions"] or [""])
     return {"image": example["image"], "prompt": calibration["prompt"], "target": caption}
 
 
-def _image_caption(example: dict, source: random.Random, calibration: Mapping) -> dict:
+def _image_caption(example: Mapping, source: random.Random, calibration: Mapping) -> dict:
     return {"image": example["image"], "caption": source.choice(example["captions"] or [""])}
 
 
-def _image_label(example: dict, source: random.Random, calibration: Mapping) -> dict:
+def _image_label(example: Mapping, source: random.Random, calibration: Mapping) -> dict:
     """Makes a caption from the class."""
     caption = calibration["prompt"].format(label=example["label"])
     return {"image": example["image"], "caption": caption}
 
 
-def _image_pair(example: dict, source: random.Random, calibration: Mapping) -> dict:
+def _image_pair(example: Mapping, source: random.Random, calibration: Mapping) -> dict:
     left, right = example["images"]
     return {"left": left, "right": right, "text": example["text"], "label": example["label"]}
 
 
-def _text_windows(example: dict, source: random.Random, calibration: Mapping) -> dict:
+def _text_windows(example: Mapping, source: random.Random, calibration: Mapping) -> dict:
     return {"tokens": example["tokens"]}
 
 
-FORMATS: dict[str, Callable[[dict, random.Random, Mapping], dict]] = {
+FORMATS: dict[str, Callable[[Mapping, random.Random, Mapping], dict]] = {
     "prefix-target": _prefix_target,
     "text-prefix-target": _text_prefix_target,
     "question-answer": _question_answer,

@@ -3,12 +3,13 @@
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from ecoflap.data.encoding import naming
 from ecoflap.errors import DataError
 
 if TYPE_CHECKING:
+    from ecoflap.models.abilities import Writing
     from ecoflap.models.model import Model
 
 log = logging.getLogger(__name__)
@@ -69,7 +70,8 @@ def with_answers(
                 fix="Lower samples or held_out, use a larger split, or the targets of the data.",
             )
         check(model, asked[0])
-        for sample, answer in zip(asked, _answers(model, asked, max_new_tokens), strict=True):
+        answers = _answers(cast("Writing", model), asked, max_new_tokens)
+        for sample, answer in zip(asked, answers, strict=True):
             if answer.strip():
                 found.append({**sample, "target": answer, "reference": sample["target"]})
             else:
@@ -79,7 +81,7 @@ def with_answers(
     return found
 
 
-def _answers(model: "Model", samples: Sequence[Mapping], max_new_tokens: int) -> list[str]:
+def _answers(model: "Writing", samples: Sequence[Mapping], max_new_tokens: int) -> list[str]:
     def generate(samples: Sequence[Mapping]) -> list[str]:
         images, prompts = ([sample[key] for sample in samples] for key in ("image", "prompt"))
         return model.generate(images, prompts, max_new_tokens=max_new_tokens)

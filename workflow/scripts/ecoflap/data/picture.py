@@ -11,7 +11,7 @@ from PIL import ExifTags, Image
 from ecoflap.errors import DataError
 
 # As ImageOps.exif_transpose, which also writes the EXIF anew and fails where that has odd entries.
-TURNS = {
+TURNS: dict[int | None, Image.Transpose] = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -45,8 +45,8 @@ class Picture:
         """
         try:
             # Of a file that pillow maps into memory, it forgets how it is to be turned.
-            path = self.source if isinstance(self.source, Path) else None
-            found = self.source() if path is None else path.read_bytes()
+            source = self.source
+            found = source.read_bytes() if isinstance(source, Path) else source()
             if isinstance(found, Image.Image):
                 return shown(found, self.name)
             with Image.open(io.BytesIO(found)) as image:
@@ -89,7 +89,7 @@ def shown(image: Image.Image, name: str) -> Image.Image:
         image = _grey(image, name)
     if image.has_transparency_data:
         image = image.convert("RGBA")
-        if not image.getextrema()[-1][1]:
+        if not image.getchannel("A").getextrema()[1]:
             raise _unseen(name, "is transparent all over")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     image = image if image.mode == "RGB" else image.convert("RGB")

@@ -4,7 +4,7 @@ import hashlib
 import random
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import torch
 
@@ -16,6 +16,7 @@ from ecoflap.errors import DataError
 from ecoflap.seeds import seed_from
 
 if TYPE_CHECKING:
+    from ecoflap.models.abilities import Reading
     from ecoflap.models.model import Model
 
 # Of a sample, for its manifest.
@@ -138,7 +139,7 @@ def examples_of(model: "Model", calibration: Mapping) -> list[dict]:
     """Returns all that samples are drawn from, texts cut into windows."""
     examples = data.load(calibration["dataset"])
     if calibration["format"] == "text-windows":
-        examples = _windows(model, examples, calibration["window"])
+        examples = _windows(cast("Reading", model), examples, calibration["window"])
     return examples
 
 
@@ -220,7 +221,7 @@ def batches(
     ]
 
 
-def _windows(model: "Model", texts: list[dict], length: int) -> list[dict]:
+def _windows(model: "Reading", texts: list[dict], length: int) -> list[dict]:
     return [
         {"id": f"{text['id']}/window-{length}-{index}", "tokens": tokens}
         for text in texts

@@ -107,7 +107,7 @@ def write(args: tuple, kwargs: Mapping, writes: Sequence[Write], get: Callable) 
     """
     found = list(containers((args, *kwargs.values()))) if writes else []
     for entry in writes:
-        container = found[entry.place]
+        container: Any = found[entry.place]
         if entry.key is WHOLE:
             container[:] = get(entry.value)
         elif entry.value is GONE:

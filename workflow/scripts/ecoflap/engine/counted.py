@@ -39,8 +39,9 @@ class Counted:
         if tokens not in TOKENS:
             raise PruningError(unknown("choice of tokens", tokens, TOKENS))
         self.model, self.drifts = model, tokens == DRIFT
-        self.images = [] if tokens == ALL else [model.image_tokens(batch) for batch in batches]
-        if any(image is None for image in self.images):
+        images = [] if tokens == ALL else [model.image_tokens(batch) for batch in batches]
+        self.images = [image for image in images if image is not None]
+        if len(self.images) < len(images):
             raise PruningError(
                 f"tokens: {tokens} with {type(model.module).__name__}, which puts no images "
                 "among the tokens of a text",
@@ -66,10 +67,10 @@ class Counted:
         """Keeps what a block is given at its first call meanwhile."""
         # The instance's forward may be patched; its class tells the name of the first argument.
         first = list(inspect.signature(type(block.module).forward).parameters)[1]
-        self.given: torch.Tensor | None = None
+        self.given = torch.empty(0)
 
         def keep(_: nn.Module, args: tuple, kwargs: dict) -> None:
-            if self.given is None:  # a copy: a block may write into what it gets
+            if not self.given.numel():  # a copy: a block may write into what it gets
                 self.given = (args[0] if args else kwargs[first]).detach().clone()
 
         handle = block.module.register_forward_pre_hook(keep, with_kwargs=True)

@@ -3,7 +3,8 @@
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING
+from types import TracebackType
+from typing import TYPE_CHECKING, cast
 
 import torch
 from tqdm import tqdm
@@ -171,11 +172,16 @@ class Taps:
         self.patches.enter_context(patched(linears, self._through_tap))
         self.patches.enter_context(checkpointed(modules, self._around, self.blocks.add))
 
-    def __exit__(self, *error: object) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         """Stops catching."""
-        self.patches.__exit__(*error)
+        self.patches.__exit__(kind, error, trace)
         for matrix in self.matrices:
-            matrix.module._parameters["weight"].requires_grad_(False)
+            _weight(matrix).requires_grad_(False)
 
     def backward(self, loss: torch.Tensor) -> None:
         """Runs the backward, in which blocks are computed again.
@@ -208,7 +214,7 @@ class Taps:
         """Holds a block's weights on the device and watches for gradients beside the taps."""
         with self.model.resident(block):
             for matrix in self.model.blocks[block].matrices:
-                weight = matrix.module._parameters["weight"]
+                weight = _weight(matrix)
                 if not weight.requires_grad:
                     weight.requires_grad_()
                     handle = weight.register_post_accumulate_grad_hook(
@@ -225,7 +231,7 @@ class Taps:
         matrix = self.matrices[index]
         if self.in_forward and torch.is_grad_enabled():
             self.calls[matrix.name] += 1
-        weight = matrix.module._parameters["weight"]
+        weight = _weight(matrix)
         tapped = _Tap.apply(self.anchor, weight.detach(), lambda w, g: self._take(matrix, w, g))
         with _replaced(matrix.module._parameters, "weight", tapped):
             return forward(*args, **kwargs)
@@ -242,7 +248,7 @@ class Taps:
 
     def _take_beside(self, matrix: "Matrix", weight: torch.nn.Parameter) -> None:
         """Takes the gradient of a weight that is used without a call of its module."""
-        gradient, weight.grad = weight.grad, None
+        gradient, weight.grad = cast(torch.Tensor, weight.grad), None  # it is there by now
         if self.calls[matrix.name]:
             raise PruningError(
                 f"the model calls {matrix.name}, and uses its weight without a call too",
@@ -250,6 +256,11 @@ class Taps:
                 fix="Leave the list of its block out with load(..., blocks=...).",
             )
         self.values[matrix.name] = self.reduce(weight.detach(), gradient)
+
+
+def _weight(matrix: "Matrix") -> torch.nn.Parameter:
+    """Returns the weight itself, past nn.Module's slow getattr."""
+    return cast(torch.nn.Parameter, matrix.module._parameters["weight"])
 
 
 @contextmanager

@@ -4,6 +4,7 @@ import inspect
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 
 import torch
 
@@ -48,9 +49,7 @@ class Observer:
         # Query, key and value read one tensor: its statistics are computed once.
         self.known: list[tuple[torch.Tensor, int, torch.Tensor, int]] = []
         handles = [
-            matrix.module.register_forward_pre_hook(
-                lambda _, args, matrix=matrix: self._add(matrix, args[0])
-            )
+            matrix.module.register_forward_pre_hook(partial(self._add, matrix))
             for matrix in self.block.matrices
         ]
         handles.append(self.block.module.register_forward_pre_hook(self._note, with_kwargs=True))
@@ -70,14 +69,16 @@ class Observer:
         masks = [value for name, value in arguments if sees and "attention_mask" in name]
         self.attended = next((attended(m) for m in masks if isinstance(m, torch.Tensor)), None)
 
-    def _add(self, matrix: Matrix, inputs: torch.Tensor) -> None:
+    def _add(self, matrix: Matrix, _: torch.nn.Module, args: tuple) -> None:
+        inputs = args[0]
         version = inputs._version  # an in-place change makes other inputs of the same tensor
-        known = (rest for t, n, *rest in self.known if t is inputs and n == version)
-        value, count = next(known, (None, 0))
-        if value is None:
+        known = ((v, c) for t, n, v, c in self.known if t is inputs and n == version)
+        found = next(known, None)
+        if found is None:
             tokens = self._tokens(matrix, inputs)
-            value, count = self.function(tokens), len(tokens)
-            self.known.append((inputs, version, value, count))
+            found = self.function(tokens), len(tokens)
+            self.known.append((inputs, version, *found))
+        value, count = found
         self.counts[matrix.name] += count
         earlier = self.sums.get(matrix.name)
         self.sums[matrix.name] = value.clone() if earlier is None else earlier.add_(value)

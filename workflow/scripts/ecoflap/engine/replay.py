@@ -104,7 +104,7 @@ class Stop(Exception):
 class _Unread(torch.Tensor):
     """Stands for an output that nothing but the next block reads: a shape without values."""
 
-    __torch_function__ = torch._C._disabled_torch_function_impl
+    __torch_function__: Any = torch._C._disabled_torch_function_impl
 
     @classmethod
     def like(cls, tensor: torch.Tensor) -> "_Unread":
@@ -227,6 +227,7 @@ def run(
         ModelError: if the model calls its blocks in another order than in the trace.
     """
     new, inside, known = Trace(), _Inside(), Known()
+    earlier = Trace() if trace is None else trace
     places = places or Places(next(blocks[0].parameters()).device)
 
     def wrap(index: int, block_forward: Callable, args: tuple, kwargs: dict) -> Any:
@@ -235,16 +236,16 @@ def run(
         position, before = len(new.calls), Contents(args, kwargs, known)
         new.calls.append(index)
         if position < start:
-            if trace.calls[position] != index:
+            if earlier.calls[position] != index:
                 raise ModelError(
-                    f"call {position} went to block {index}, not {trace.calls[position]}",
+                    f"call {position} went to block {index}, not {earlier.calls[position]}",
                     allowed="models whose order of blocks does not depend on the weights",
                     fix="Prune this model without a cached prefix.",
                 )
-            kept = trace.outputs[position]
+            kept = earlier.outputs[position]
             new.outputs.append(kept)
-            new.writes.append(trace.writes[position])
-            arguments.write(args, kwargs, trace.writes[position], lambda v: _map(v, places.get))
+            new.writes.append(earlier.writes[position])
+            arguments.write(args, kwargs, earlier.writes[position], lambda v: _map(v, places.get))
             output = kept.shape if isinstance(kept, _Freed) else _map(kept, places.get)
         else:
             with inside, around(index):
@@ -349,7 +350,7 @@ class _Watcher(TorchDispatchMode):
                     allowed="blocks that hand on what they compute as their output",
                     fix="Score with gradnorm and prune with magnitude: they replay nothing.",
                 )
-            alive, position = self.owners.get(_storage(tensor), (_gone, None))
+            alive, position = self.owners.get(_storage(tensor), (_gone, -1))
             if alive() is not None and position != unless:
                 self.needed.add(position)
 

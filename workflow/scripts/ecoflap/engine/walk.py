@@ -180,10 +180,12 @@ class Walk:
         last = block is self._order()[-1]  # a batch may call blocks more often than its survey saw
         for number in range(len(self.batches)):
             self.traces[number] = self._run(number, block, to_end=last)
-        return self._change(block) if self.before else 0.0
+        return self._change(block)
 
     def _change(self, block: Block) -> float:
         """Returns the relative change of the block's outputs on the first batch."""
+        if self.before is None:
+            return 0.0
         start, stop = self._span(0, block)
         pairs = zip(
             self.before.outputs[start : stop + 1],

@@ -140,5 +140,5 @@ def missing_corenlp() -> Sequence[Path]:
     """Returns the files of CoreNLP that SPICE would have to download."""
     import pycocoevalcap.spice
 
-    folder = Path(pycocoevalcap.spice.__file__).parent / "lib"
+    folder = Path(str(pycocoevalcap.spice.__file__)).parent / "lib"
     return [folder / name for name in CORENLP if not (folder / name).is_file()]

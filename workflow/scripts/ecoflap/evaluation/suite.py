@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import pandas as pd
 
@@ -10,6 +10,7 @@ from ecoflap.evaluation import metrics, tasks
 from ecoflap.evaluation.pictures import check_tasks
 
 if TYPE_CHECKING:
+    from ecoflap.models.abilities import Writing
     from ecoflap.models.model import Model
 
 log = logging.getLogger(__name__)
@@ -57,7 +58,7 @@ def _line(task: str, row: Mapping) -> str:
 def decoding(model: "Model", suite: Mapping[str, Mapping]) -> dict[str, dict]:
     """Returns how texts are generated, for each task of a suite that asks for texts."""
     return {
-        name: model.decoding(**tasks.search(task))
+        name: cast("Writing", model).decoding(**tasks.search(task))
         for name, task in suite.items()
         if task["kind"] in tasks.WRITTEN
     }

@@ -7,7 +7,7 @@ the model said), ``references`` (what would be right), ``values`` (numbers it ga
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import torch
@@ -23,6 +23,7 @@ from ecoflap.evaluation.captions import need_words
 from ecoflap.models.adapters._contrastive import unit
 
 if TYPE_CHECKING:
+    from ecoflap.models.abilities import Judging, Matching, Reading, Writing
     from ecoflap.models.adapters._contrastive import Contrastive
     from ecoflap.models.model import Model
 
@@ -50,7 +51,7 @@ def predict(model: "Model", task: Mapping) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
-def _chunks(items: Sequence, label: str, size: int = BATCH_SIZE) -> Iterator[Sequence]:
+def _chunks(items: Sequence | torch.Tensor, label: str, size: int = BATCH_SIZE) -> Iterator[Any]:
     starts = range(0, len(items), size)
     for start in tqdm(starts, desc=label, unit="batch", disable=None):
         yield items[start : start + size]
@@ -61,14 +62,14 @@ def search(task: Mapping) -> dict:
     return {key: task[key] for key in ("max_new_tokens", "beams", "length_penalty") if key in task}
 
 
-def _vqa(model: "Model", examples: list[dict], task: Mapping) -> Iterator[tuple]:
+def _vqa(model: "Writing", examples: list[dict], task: Mapping) -> Iterator[tuple]:
     for chunk in _chunks(examples, "vqa"):
         answers = naming(chunk, partial(_answers, model, task))
         for example, answer in zip(chunk, answers, strict=True):
             yield example["id"], example["kind"], answer, example["answers"], []
 
 
-def _answers(model: "Model", task: Mapping, examples: Sequence[Mapping]) -> list[str]:
+def _answers(model: "Writing", task: Mapping, examples: Sequence[Mapping]) -> list[str]:
     """Answers the questions of examples, or describes their pictures."""
     prompts = [task["prompt"]] * len(examples)
     if task["kind"] == "vqa":
@@ -76,7 +77,7 @@ def _answers(model: "Model", task: Mapping, examples: Sequence[Mapping]) -> list
     return model.generate([opened(e["image"]) for e in examples], prompts, **search(task))
 
 
-def _captioning(model: "Model", examples: list[dict], task: Mapping) -> Iterator[tuple]:
+def _captioning(model: "Writing", examples: list[dict], task: Mapping) -> Iterator[tuple]:
     need_words((example["id"], example["captions"]) for example in examples)
     for chunk in _chunks(examples, "captioning"):
         captions = naming(chunk, partial(_answers, model, task))
@@ -84,7 +85,7 @@ def _captioning(model: "Model", examples: list[dict], task: Mapping) -> Iterator
             yield example["id"], example.get("kind", ""), caption, example["captions"], []
 
 
-def _retrieval(model: "Model", examples: list[dict], task: Mapping) -> Iterator[tuple]:
+def _retrieval(model: "Writing", examples: list[dict], task: Mapping) -> Iterator[tuple]:
     """Ranks by the likelihood of the caption; the true candidate always comes first."""
     for chunk in _chunks(examples, "retrieval", 8):
         queries = []
@@ -104,7 +105,7 @@ def _retrieval(model: "Model", examples: list[dict], task: Mapping) -> Iterator[
             yield example["id"], subset, "", [example["caption"]], own
 
 
-def _likelihoods(model: "Model", task: Mapping, pairs: Sequence[Mapping]) -> list[float]:
+def _likelihoods(model: "Writing", task: Mapping, pairs: Sequence[Mapping]) -> list[float]:
     images, captions = ([pair[key] for pair in pairs] for key in ("image", "caption"))
     return model.log_likelihood(images, [task["prompt"]] * len(pairs), captions)
 
@@ -117,7 +118,7 @@ def _text_features(model: "Contrastive", texts: Sequence[Mapping]) -> torch.Tens
     return naming(texts, lambda part: model.text_features([e["text"] for e in part]))
 
 
-def _similarity(model: "Contrastive", examples: Sequence[Mapping]) -> torch.Tensor:
+def _similarity(model: "Matching", examples: Sequence[Mapping]) -> torch.Tensor:
     captions = [text for e in examples for text in e["captions"]]
     return model.similarity([e["image"] for e in examples], captions)
 
@@ -145,7 +146,7 @@ def _classification(model: "Contrastive", examples: list[dict], task: Mapping) -
             yield example["id"], "", text, [example["label"]], kept
 
 
-def _corpus_retrieval(model: "Contrastive", examples: list[dict], task: Mapping) -> Iterator[tuple]:
+def _corpus_retrieval(model: "Matching", examples: list[dict], task: Mapping) -> Iterator[tuple]:
     """Ranks all captions for each picture and all pictures for each caption.
 
     What a matching model is shown (Li et al. 2021, 2023): the ``shortlist`` nearest candidates by
@@ -214,7 +215,7 @@ def _rank(scores: torch.Tensor, true: torch.Tensor) -> list[float]:
     return [1.0 + ((others >= best) | others.isnan()).sum().item(), last]
 
 
-def _image_pair(model: "Model", examples: list[dict], task: Mapping) -> Iterator[tuple]:
+def _image_pair(model: "Judging", examples: list[dict], task: Mapping) -> Iterator[tuple]:
     """Asks whether a sentence is true of two pictures; a model may have no answer."""
     for chunk in _chunks(examples, "pairs"):
         found = naming(chunk, partial(_judgements, model))
@@ -222,12 +223,12 @@ def _image_pair(model: "Model", examples: list[dict], task: Mapping) -> Iterator
             yield example["id"], "", "" if true is None else str(true), [example["label"]], []
 
 
-def _judgements(model: "Model", examples: Sequence[Mapping]) -> list[bool]:
+def _judgements(model: "Judging", examples: Sequence[Mapping]) -> list[bool | None]:
     left, right = ([opened(e["images"][side]) for e in examples] for side in (0, 1))
     return model.judge(left, right, [e["text"] for e in examples])
 
 
-def _perplexity(model: "Model", examples: list[dict], task: Mapping) -> Iterator[tuple]:
+def _perplexity(model: "Reading", examples: list[dict], task: Mapping) -> Iterator[tuple]:
     if task["window"] < 2:
         raise DataError(
             f"windows of {task['window']} token(s)",

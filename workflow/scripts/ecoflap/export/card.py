@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ecoflap.data import mixes
 from ecoflap.export.markup import code, markdown
@@ -294,7 +294,9 @@ def _metadata(facts: Facts, model: "Model") -> "ModelCardData":
     licence = (facts.licence or "").lower()
     known = licence in LICENCES
     other = {"license_name": re.sub(r"[^\w.]+", "-", licence).strip("-")}
-    named = {} if not licence else {"license": licence} if known else {"license": "other", **other}
+    named: dict[str, Any] = (
+        {} if not licence else {"license": licence} if known else {"license": "other", **other}
+    )
     on_hub = facts.base and HUB_ID.fullmatch(facts.base) and not Path(facts.base).exists()
     library = type(model.module).__module__.partition(".")[0]
     results = [

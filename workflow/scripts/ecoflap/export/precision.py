@@ -1,6 +1,7 @@
 """The number format of a pruned model's checkpoint."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import safe_open
@@ -27,6 +28,7 @@ def shorten(model: Model, dense: str | Path) -> None:
             kinds |= {file.get_slice(name).get_dtype() for name in file.keys()}  # noqa: SIM118
     found = {kind for kind in kinds if kind.startswith(("F", "BF"))}
     short = SHORT.get(found.pop()) if len(found) == 1 else None
-    tensors = [t for t in model.module.state_dict().values() if t.is_floating_point()]
+    module: Any = model.module
+    tensors = [t for t in module.state_dict().values() if t.is_floating_point()]
     if short and all(torch.equal(t.to(short).to(t.dtype), t) for t in tensors):
-        model.module.to(short)
+        module.to(short)

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 class SparseUpdate(nn.Module):
     """Adds ``keep * (up @ down)`` to a weight [n_out, n_in] that stays as it is."""
 
+    gone: torch.Tensor
+
     def __init__(self, weight: torch.Tensor, gone: torch.Tensor, *, rank: int, seed: int):
         """Starts at no update.
 

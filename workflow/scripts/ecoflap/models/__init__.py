@@ -53,7 +53,7 @@ def _outside_family(path: str | Path) -> str | None:
     for name, family in FAMILIES.items():
         if family.environment in ENVIRONMENTS and Path(path, family.config_file).is_file():
             config = json.loads(Path(path, family.config_file).read_text(encoding="utf-8"))
-            architecture = next(iter(config.get("architectures") or []), None)
+            architecture = next(iter(config.get("architectures") or []), "")
             if FAMILY_OF_CLASS.get(architecture) == name or family.config_file != "config.json":
                 return name
     return None

@@ -1,7 +1,7 @@
 """Batches of inputs, and processors that fit their model."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -40,12 +40,14 @@ def settle_queries(model: "Model") -> None:
 
 
 def _settle_image_token(model: "Model") -> None:
-    config, processor = model.module.config, model.processor
+    config: Any = model.module.config
+    processor = model.processor
     if not hasattr(config, "image_token_index"):
         return
     text = getattr(processor.image_token, "content", processor.image_token)
     token, known = processor.tokenizer.convert_tokens_to_ids(text), config.image_token_index
-    rows = model.module.get_input_embeddings().num_embeddings
+    embeddings: Any = model.module.get_input_embeddings()
+    rows = embeddings.num_embeddings
     if known not in (None, token) or token >= rows:
         seen = f"{known} in the model" if known is not None else f"there are {rows} embeddings"
         raise ModelError(

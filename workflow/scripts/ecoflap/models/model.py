@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import nn
@@ -18,6 +18,9 @@ from ecoflap.errors import ModelError
 from ecoflap.measure import Cost
 from ecoflap.models import inputs, structure
 from ecoflap.models.offload import Offload
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 log = logging.getLogger(__name__)
 # A cache that the forward fills makes the recomputation save other tensors; the loss that balances
@@ -93,7 +96,7 @@ class Model:
 
     def __init__(
         self,
-        module: nn.Module,
+        module: "PreTrainedModel",
         processor: Any,
         blocks: BlockNames | None = None,
     ):
@@ -144,8 +147,9 @@ class Model:
 
     def resident(self, block: int) -> AbstractContextManager:
         """Holds the weights of a block on the device; may be nested. Segments never leave it."""
-        moves = self.weights is not None and block < len(self.blocks)
-        return self.weights.resident(block) if moves else nullcontext()
+        if self.weights is None or block >= len(self.blocks):
+            return nullcontext()
+        return self.weights.resident(block)
 
     def keep_changes(self, block: Block) -> None:
         """Stores the changed weights of a block that is on the device."""
@@ -202,7 +206,7 @@ class Model:
                 that of its tokens.
         """
         alone = isinstance(batches, Mapping) or not isinstance(batches, Iterable)
-        listed = [batches] if alone else list(batches)
+        listed: list[Any] = [batches] if alone else list(batches)
         if not listed or alone:
             seen = "no calibration batch" if not listed or batches is None else "one batch alone"
             raise ModelError(seen, allowed="a list of at least one batch", fix="Pass a list.")
@@ -364,7 +368,7 @@ class Model:
     def _check(self, *, told: bool) -> None:
         """Raises if nothing can be pruned or a weight has two names; tells what stays dense."""
         name = type(self.module).__name__
-        owners: dict[nn.Parameter, str] = {}
+        owners: dict[torch.Tensor, str] = {}
         for matrix in self.matrices():
             twin = owners.setdefault(matrix.module.weight, matrix.name)
             if twin != matrix.name:
@@ -415,10 +419,12 @@ def _make_blocks(lists: Mapping[str, BlockList]) -> list[Block]:
     for list_name, (tower, modules) in lists.items():
         for position, module in enumerate(modules):
             index, name = len(blocks), f"{list_name}.{position}"
-            linears = structure.linears(module) if tower is not None else ()
-            matrices = tuple(
-                Matrix(f"{name}.{path}", tower, index, linear) for path, linear in linears
-            )
+            matrices: tuple[Matrix, ...] = ()
+            if tower is not None:
+                linears = structure.linears(module)
+                matrices = tuple(
+                    Matrix(f"{name}.{path}", tower, index, linear) for path, linear in linears
+                )
             blocks.append(Block(index, name, tower, module, matrices))
     return blocks
 

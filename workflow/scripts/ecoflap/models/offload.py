@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import nn
@@ -19,6 +19,9 @@ from torch import nn
 from ecoflap.devices import return_memory
 from ecoflap.errors import ModelError
 from ecoflap.models.checkpoints.casting import cast
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 KINDS = ("none", "cpu", "disk")
 SHARD_BYTES = 128 * 2**20  # of a saved checkpoint; writing one takes twice its size
@@ -31,12 +34,15 @@ class Store(Protocol):
 
     def read(self, name: str) -> torch.Tensor:
         """Returns a tensor; the caller copies it."""
+        ...
 
     def write(self, changed: Mapping[str, torch.Tensor]) -> None:
         """Replaces tensors."""
+        ...
 
-    def save(self, module: nn.Module, folder: Path) -> None:
+    def save(self, module: "PreTrainedModel", folder: Path) -> None:
         """Writes the whole model as a checkpoint."""
+        ...
 
 
 class HostStore:
@@ -61,7 +67,7 @@ class HostStore:
         for name, tensor in changed.items():
             self.tensors[name].copy_(tensor.detach())
 
-    def save(self, module: nn.Module, folder: Path) -> None:
+    def save(self, module: "PreTrainedModel", folder: Path) -> None:
         """Writes the whole model with ``save_pretrained``."""
         module.save_pretrained(folder, state_dict={**module.state_dict(), **self.tensors})
 
@@ -103,7 +109,7 @@ class DiskStore:
         save_file({name: t.detach().cpu().contiguous() for name, t in changed.items()}, path)
         self.changed.update(dict.fromkeys(changed, path))
 
-    def save(self, module: nn.Module, folder: Path) -> None:
+    def save(self, module: "PreTrainedModel", folder: Path) -> None:
         """Copies the checkpoint with the changed tensors, a shard of it in memory at a time.
 
         Raises:
@@ -191,9 +197,10 @@ class Offload:
         if not self.entered[index]:
             for owner, key, name in self.slots[index]:
                 tensor = self.store.read(name)
-                tensor = cast(name, tensor, owner._parameters[key].dtype)
+                held: dict[str, Any] = owner._parameters
+                tensor = cast(name, tensor, held[key].dtype)
                 tensor = tensor.to(self.device, copy=True)
-                owner._parameters[key] = nn.Parameter(tensor, requires_grad=False)
+                held[key] = nn.Parameter(tensor, requires_grad=False)
         self.entered[index] += 1
         try:
             yield
@@ -205,9 +212,9 @@ class Offload:
 
     def _leave(self, index: int) -> None:
         for owner, key, _ in self.slots[index]:
-            gone = owner._parameters[key]
-            empty = torch.empty(gone.shape, dtype=gone.dtype, device="meta")
-            owner._parameters[key] = nn.Parameter(empty, requires_grad=False)
+            held: dict[str, Any] = owner._parameters
+            empty = torch.empty(held[key].shape, dtype=held[key].dtype, device="meta")
+            held[key] = nn.Parameter(empty, requires_grad=False)
 
 
 def _checkpoint(folder: Path) -> list[Path]:

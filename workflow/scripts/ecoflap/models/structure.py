@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
+import torch
 from torch import nn
 from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 
@@ -28,12 +29,12 @@ def find_block_lists(module: nn.Module, name: str = "") -> Iterator[tuple[str, n
     """
     for child_name, child in module.named_children():
         path = f"{name}.{child_name}" if name else child_name
-        stages = isinstance(child, nn.ModuleList) and all(
-            isinstance(stage, nn.ModuleList) for stage in child
-        )
-        if stages and _are_blocks([block for stage in child for block in stage]):
-            yield from ((f"{path}.{position}", stage) for position, stage in enumerate(child))
-        elif isinstance(child, nn.ModuleList) and _are_blocks(child):
+        parts = list(child) if isinstance(child, nn.ModuleList) else []
+        stages = [part for part in parts if isinstance(part, nn.ModuleList)]
+        inner = [block for stage in stages for block in stage]
+        if len(stages) == len(parts) and _are_blocks(inner):
+            yield from ((f"{path}.{position}", stage) for position, stage in enumerate(stages))
+        elif isinstance(child, nn.ModuleList) and _are_blocks(parts):
             yield path, child
         else:
             yield from find_block_lists(child, path)
@@ -132,7 +133,7 @@ def linears(block: nn.Module) -> Iterator[tuple[str, nn.Linear]]:
             yield path, part
 
 
-def left_dense(module: nn.Module, pruned: set[nn.Parameter]) -> Iterator[tuple[str, str]]:
+def left_dense(module: nn.Module, pruned: set[torch.Tensor]) -> Iterator[tuple[str, str]]:
     """Yields owner's name and class of each weight tensor in a list that is not pruned.
 
     Args:

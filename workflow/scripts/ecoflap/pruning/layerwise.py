@@ -85,7 +85,7 @@ def prune(
     for block in tqdm(walk, desc=criterion, unit="block", disable=None):
         start = time.perf_counter()
         statistics = walk.statistics(block)
-        done = []
+        done: list[tuple[Matrix, float, float, float]] = []
         for matrix in block.matrices:
             selection, known = selections[matrix.name], statistics.get(matrix.name)
             achieved = _prune_one(model, matrix, module, known, selection, ridge)

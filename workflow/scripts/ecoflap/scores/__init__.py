@@ -7,7 +7,7 @@ with the histogram of what it was made of (`ecoflap.scores._histogram.Scored`).
 
 import numbers
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -66,7 +66,7 @@ def score(
             raise ConfigError(f"{name} {settings[name]!r}", allowed=allowed, fix=f"Correct {name}.")
     batches = model.ready(batches)
     frame = matrix_table(model)
-    settings = {**module.SETTINGS, **settings}
+    told: dict[str, Any] = {**module.SETTINGS, **settings}
     if blocks is not None:
         if estimator != "zeroth":
             raise ConfigError(
@@ -83,12 +83,12 @@ def score(
             )
         names = {model.blocks[index].name for index in blocks}
         frame = frame[frame["block"].isin(names)].reset_index(drop=True)
-        settings["blocks"] = blocks
+        told["blocks"] = blocks
     if reads_loss(estimator):
         check_batch(model, batches[0])
-    values = module.compute(model, batches, seed=seed, **settings)
+    values = module.compute(model, batches, seed=seed, **told)
     frame.attrs["estimator"] = estimator  # what `ecoflap.allocate` checks
-    frame = _filled(frame, values, settings.get("draws", 0))
+    frame = _filled(frame, values, told.get("draws", 0))
     if blocks is None:
         check_towers(frame)
     return frame

@@ -1,6 +1,6 @@
 """The paper's zeroth-order score: how much the loss moves when a matrix is shaken."""
 
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -47,7 +47,8 @@ def compute(
         Score by matrix name.
     """
     wanted = [block for block in model.blocks if blocks is None or block.index in blocks]
-    totals: Counter[str] = Counter()  # nothing for blocks that the model never runs
+    # Nothing for blocks that the model never runs.
+    totals: defaultdict[str, float] = defaultdict(float)
     steps = len(batches) * sum(len(block.matrices) for block in wanted)
     with tqdm(total=steps, desc="zeroth", unit="matrix", disable=None) as progress:
         for number, batch in enumerate(batches):

@@ -126,8 +126,8 @@ def scores(files: Iterable[str]) -> pd.DataFrame:
     frames = []
     for file in files:
         frame, head = artifacts.read_table(file, "scores")
-        name = paths.SCORES.match(str(file))["score"]
-        frames.append(frame.assign(score_id=name, seed=head["seed"]))
+        _, names = paths.artifact_at(str(file))
+        frames.append(frame.assign(score_id=names["score"], seed=head["seed"]))
     return pd.concat(frames, ignore_index=True)
 
 
@@ -141,7 +141,7 @@ def plans(files: Iterable[str]) -> pd.DataFrame:
             ["n_weights", "keep"]
         ].sum()
         blocks["block_sparsity"] = 1 - blocks["keep"] / blocks["n_weights"]
-        frames.append(blocks.assign(**_point(paths.PLAN, file)))
+        frames.append(blocks.assign(**_point(file)))
     return pd.concat(frames, ignore_index=True)
 
 
@@ -150,10 +150,10 @@ def curves(files: Iterable[str]) -> pd.DataFrame:
     frames = []
     for file in files:
         frame, _ = artifacts.read_table(file, "curve")
-        frames.append(frame.assign(**_point(paths.CURVE, file)))
+        frames.append(frame.assign(**_point(file)))
     return pd.concat(frames, ignore_index=True)
 
 
-def _point(artifact: paths.Artifact, file: str) -> dict[str, str | int]:
-    names = artifact.match(str(file))
+def _point(file: str) -> dict[str, str | int]:
+    _, names = paths.artifact_at(str(file))
     return {**{key: names[key] for key in POINT}, "seed": int(names["seed"])}

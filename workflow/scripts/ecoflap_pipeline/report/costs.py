@@ -105,10 +105,10 @@ def by_stage(stages: Iterable[Part]) -> pd.DataFrame:
         where all that ran on a GPU know them. NaN where a model has no such stage.
     """
     known = {path: read(path)[1] for path in dict.fromkeys(part.path for part in stages)}
-    rows: dict[tuple, dict[str, dict]] = {}
+    rows: dict[tuple, dict[str, list[dict]]] = {}
     for part in stages:
-        if known[part.path]:
-            rows.setdefault(part[:4], {}).setdefault(part.stage, []).append(known[part.path])
+        if cost := known[part.path]:
+            rows.setdefault(part[:4], {}).setdefault(part.stage, []).append(cost)
     frame = pd.DataFrame(_row(point, found) for point, found in rows.items())
     keys = ["model", "variant", "sparsity"]
     return frame.groupby(keys, sort=False, as_index=False).mean().drop(columns="seed")

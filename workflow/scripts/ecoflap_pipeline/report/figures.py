@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 
@@ -33,7 +34,7 @@ def draw(frame: pd.DataFrame, settings: Mapping, style: Mapping) -> Figure:
         settings: The experiment, with labels.
         style: config/plotting.yaml.
     """
-    rc = {
+    rc: dict[Any, Any] = {
         "font.size": style["font_size"],
         "axes.spines.top": False,
         "axes.spines.right": False,
@@ -252,7 +253,7 @@ def _loss_landscape(frame: pd.DataFrame, settings: Mapping, style: Mapping) -> F
     axis.set(xlabel="First direction", ylabel="Second direction", aspect="equal")
     axis.set_title(shown(next(iter(settings["labels"]["models"].values()))))
     bar = figure.colorbar(filled, ax=axis, label="Calibration loss", shrink=0.8)
-    bar.set_ticks(ticks, labels=[f"{tick:.3g}" for tick in ticks])
+    bar.set_ticks(ticks.tolist(), labels=[f"{tick:.3g}" for tick in ticks])
     _legend(figure, axis)
     return figure
 

@@ -153,7 +153,7 @@ def _published(cells: Iterable[Mapping], settings: Mapping) -> pd.DataFrame:
     columns = {name: key for key, name in settings.get("published_columns", {}).items()}
     methods = {name: variant for variant, name in settings.get("published_rows", {}).items()}
     frame = pd.DataFrame(cells).assign(source="published")
-    factors = [COST_UNITS.get(columns.get(column), 1) for column in frame["column"]]
+    factors = [COST_UNITS.get(columns.get(column, ""), 1) for column in frame["column"]]
     frame["value"] *= factors
     frame["ours"] = frame["method"].isin(list(methods)) & frame["column"].isin(list(columns))
     frame["column"] = [

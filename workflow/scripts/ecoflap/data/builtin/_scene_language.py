@@ -91,8 +91,10 @@ def meaning(caption: str) -> frozenset[str]:
         return frozenset(re.findall(rf"{_NAME} (?:{_PLACE})", text))
     if found := re.fullmatch(rf"a ({_NAME}) ((?:{_RELATION}) .*)", text):
         subject, rest = found.groups()
-        parts = [re.fullmatch(rf"({_RELATION}) a ({_NAME})", part) for part in rest.split(" and ")]
-        if all(parts):
+        said = rest.split(" and ")
+        found = [re.fullmatch(rf"({_RELATION}) a ({_NAME})", part) for part in said]
+        parts = [part for part in found if part]
+        if len(parts) == len(said):
             return frozenset(f"{subject} {part[1]} {part[2]}" for part in parts)
     raise ValueError(
         f"cannot read the caption {caption!r}: allowed are the texts that caption_forms and "

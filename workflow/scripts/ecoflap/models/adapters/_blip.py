@@ -6,7 +6,7 @@ both, one after the other, behind what the tokenizer's files name.
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 import torch
 from torch import nn
@@ -16,11 +16,16 @@ from ecoflap.models.adapters._images import distinct
 from ecoflap.models.adapters._texts import check_length
 from ecoflap.models.model import IGNORED, BlockNames
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
 
 class Blip(generic.Adapter):
     """Prepares pictures and texts, and lets the decoder see no padding of a question."""
 
-    def __init__(self, module: nn.Module, processor: Any, blocks: BlockNames | None = None):
+    module: Any  # its parts have names of their own
+
+    def __init__(self, module: "PreTrainedModel", processor: Any, blocks: BlockNames | None = None):
         """Finds the blocks, and repairs the masks of cross-attentions.
 
         Args:
@@ -76,7 +81,9 @@ class Blip(generic.Adapter):
         start: torch.Tensor,
         states: torch.Tensor,
         real: torch.Tensor,
-        **limits: float,
+        *,
+        max_new_tokens: int,
+        **search: Unpack[_generation.Search],
     ) -> list[str]:
         """Continues texts with the text decoder; returns what is new.
 
@@ -84,7 +91,8 @@ class Blip(generic.Adapter):
             start: Tokens to start with, int64 [n, tokens], none of them padding.
             states: What the decoder attends to, [n, length, width].
             real: 1 where states are not padding, int64 [n, length].
-            **limits: max_new_tokens, and the arguments of `generation.beam_search`.
+            max_new_tokens: Length limit of what is new.
+            **search: Arguments of `generation.beam_search`; greedy without.
         """
         inputs = {
             "input_ids": start,
@@ -93,14 +101,21 @@ class Blip(generic.Adapter):
             "encoder_attention_mask": real,
         }
         decoder = self.module.text_decoder
-        tokens = _generation.generate(decoder, inputs, tokens=self._ends(), **limits)
+        tokens = _generation.generate(
+            decoder, inputs, max_new_tokens=max_new_tokens, tokens=self._ends(), **search
+        )
         new = tokens[:, start.shape[1] :]
         texts = self.processor.tokenizer.batch_decode(new, skip_special_tokens=True)
         return [text.strip() for text in texts]
 
-    def decoding(self, **search: float) -> dict[str, Any]:
+    def decoding(
+        self, *, max_new_tokens: int, **search: Unpack[_generation.Search]
+    ) -> dict[str, Any]:
         """Returns the settings of `generate`, for the same arguments but images and prompts."""
-        return _generation.told(self.module.text_decoder, tokens=self._ends(), **search)
+        decoder = self.module.text_decoder
+        return _generation.told(
+            decoder, max_new_tokens=max_new_tokens, tokens=self._ends(), **search
+        )
 
     def _ends(self) -> dict[str, int]:
         """Returns the tokens that end and fill a text."""

@@ -8,7 +8,7 @@ its architecture forces or forbids.
 import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 import torch
 from torch import nn
@@ -27,7 +27,14 @@ KEPT = TOKENS + ADDED
 NO_MATTER = ("use_cache", "transformers_version", "_from_model_config", "cache_implementation")
 
 
-def beam_search(beams: int = 1, length_penalty: float = 1.0) -> dict[str, float]:
+class Search(TypedDict, total=False):
+    """Arguments of `beam_search`."""
+
+    beams: int
+    length_penalty: float
+
+
+def beam_search(beams: int = 1, length_penalty: float = 1.0) -> dict[str, Any]:
     """Returns the arguments of ``generate`` for a search.
 
     Args:
@@ -40,12 +47,12 @@ def beam_search(beams: int = 1, length_penalty: float = 1.0) -> dict[str, float]
 
 
 def generate(
-    module: nn.Module,
+    module: Any,
     inputs: Mapping[str, torch.Tensor],
     *,
     max_new_tokens: int,
     tokens: Mapping[str, int] | None = None,
-    **search: float,
+    **search: Unpack[Search],
 ) -> torch.Tensor:
     """Generates without sampling.
 
@@ -81,7 +88,7 @@ def told(
     *,
     max_new_tokens: int,
     tokens: Mapping[str, int] | None = None,
-    **search: float,
+    **search: Unpack[Search],
 ) -> dict[str, Any]:
     """Returns the settings that `generate` uses with the same arguments.
 
@@ -110,7 +117,7 @@ def _kept(wanted: Mapping[str, Any], tokens: Mapping[str, int]) -> dict[str, Any
     return {name: value for name, value in found.items() if value not in (None, [])}
 
 
-def _configs(module: nn.Module) -> list[tuple[nn.Module, GenerationConfig]]:
+def _configs(module: nn.Module) -> list[tuple[Any, GenerationConfig]]:
     """Returns the parts that can generate; the last is the one that does (BLIP-2 asks a part)."""
     parts = [(part, getattr(part, "generation_config", None)) for part in module.modules()]
     return [(part, config) for part, config in parts if config is not None]

@@ -1,7 +1,10 @@
 """Models of libraries other than transformers, loaded from a folder of their own layout."""
 
+# Other environments have torchvision.
+# pyright: reportMissingImports=false
+
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from safetensors.torch import save_file
@@ -9,6 +12,7 @@ from safetensors.torch import save_file
 from ecoflap.errors import ModelError
 from ecoflap.models.checkpoints.loading import Loader
 from ecoflap.models.model import Model
+from ecoflap.models.offload import HostStore
 
 _operators: list[torch.library.Library] = []  # they are gone when the object is
 
@@ -58,6 +62,7 @@ class Outside(Model):
         files: Text of each file beside the weights, by name.
     """
 
+    module: Any  # of a class of its library
     weights_file: ClassVar[str]
     files: dict[str, str]
 
@@ -74,8 +79,9 @@ class Outside(Model):
         for name, text in self.files.items():
             (folder / name).write_text(text, encoding="utf-8")
         tensors = self.module.state_dict()
-        if self.weights:
-            tensors |= self.weights.store.tensors
+        store = self.weights.store if self.weights else None
+        if isinstance(store, HostStore):  # `check_local` leaves no other
+            tensors |= store.tensors
         tensors = {name: tensor.contiguous() for name, tensor in tensors.items()}
         save_file(tensors, folder / self.weights_file, metadata={"format": "pt"})
         self.processor.save_pretrained(folder)

@@ -1,7 +1,7 @@
 """BLIP-2 with an encoder-decoder language model (T5)."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Unpack
 
 import torch
 from transformers import AutoProcessor, Blip2ForConditionalGeneration
@@ -15,6 +15,8 @@ from ecoflap.models.model import IGNORED, BlockNames, Model
 
 class Adapter(Model):
     """BLIP-2: vision tower, Q-Former (never pruned), T5."""
+
+    module: Blip2ForConditionalGeneration
 
     @classmethod
     def from_pretrained(cls, loader: Loader, blocks: BlockNames | None = None) -> "Adapter":
@@ -51,7 +53,12 @@ class Adapter(Model):
 
     @torch.no_grad()
     def generate(
-        self, images: Sequence, prompts: Sequence[str], *, max_new_tokens: int, **search: float
+        self,
+        images: Sequence,
+        prompts: Sequence[str],
+        *,
+        max_new_tokens: int,
+        **search: Unpack[_generation.Search],
     ) -> list[str]:
         """Answers prompts about images.
 
@@ -66,9 +73,11 @@ class Adapter(Model):
         texts = self.processor.batch_decode(tokens, skip_special_tokens=True)
         return [text.strip() for text in texts]
 
-    def decoding(self, **search: float) -> dict[str, Any]:
+    def decoding(
+        self, *, max_new_tokens: int, **search: Unpack[_generation.Search]
+    ) -> dict[str, Any]:
         """Returns the settings of `generate`, for the same arguments but images and prompts."""
-        return _generation.told(self.module, **search)
+        return _generation.told(self.module, max_new_tokens=max_new_tokens, **search)
 
     @torch.no_grad()
     def log_likelihood(

@@ -1,10 +1,12 @@
 """BLIP that describes pictures: vision tower and text decoder."""
 
 from collections.abc import Mapping, Sequence
+from typing import Unpack
 
 import torch
 
 from ecoflap.models.adapters._blip import Blip
+from ecoflap.models.adapters._generation import Search
 
 
 class Adapter(Blip):
@@ -24,7 +26,12 @@ class Adapter(Blip):
 
     @torch.no_grad()
     def generate(
-        self, images: Sequence, prompts: Sequence[str], *, max_new_tokens: int, **search: float
+        self,
+        images: Sequence,
+        prompts: Sequence[str],
+        *,
+        max_new_tokens: int,
+        **search: Unpack[Search],
     ) -> list[str]:
         """Describes images.
 
@@ -39,12 +46,12 @@ class Adapter(Blip):
         ids = self.for_decoder(batch["input_ids"])
         lengths = batch["attention_mask"].sum(1) - 1  # without [SEP]
         texts = [""] * len(ids)
-        limits = {"max_new_tokens": max_new_tokens, **search}
         # Prompts of one length at a time: positions count from the left, padding would move them.
         for length in lengths.unique().tolist():
             rows = (lengths == length).nonzero().squeeze(1)
             real = torch.ones(states[rows].shape[:2], dtype=torch.long, device=self.device)
-            written = self.write(ids[rows, :length], states[rows], real, **limits)
+            start, seen = ids[rows, :length], states[rows]
+            written = self.write(start, seen, real, max_new_tokens=max_new_tokens, **search)
             for row, text in zip(rows.tolist(), written, strict=True):
                 texts[row] = text
         return texts

@@ -5,10 +5,14 @@ from the published base model: ``image_size``, ``vision``, ``text``), BERT's ``v
 weights under LAVIS's names: a published ``.pth`` or ``model.safetensors``.
 """
 
+# Another environment has lavis.
+# pyright: reportMissingImports=false
+
 import json
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import lavis
 import torch
@@ -75,7 +79,7 @@ class Processor:
                 allowed="the vocabulary of bert-base-uncased beside the weights",
                 fix="Put it there.",
             )
-        self.tokenizer = BertTokenizer(str(Path(folder, VOCABULARY)))
+        self.tokenizer: Any = BertTokenizer(str(Path(folder, VOCABULARY)))
         # Behind BERT's own tokens, in LAVIS's order.
         self.tokenizer.add_special_tokens({"bos_token": "[DEC]"})
         self.tokenizer.add_special_tokens({"additional_special_tokens": ["[ENC]"]})
@@ -184,7 +188,7 @@ def _samples(batch: Mapping[str, torch.Tensor]) -> dict:
 
 
 def _text_config(changes: Mapping) -> BertConfig:
-    published = Path(lavis.__file__).parent / MED_CONFIG
+    published = Path(str(lavis.__file__)).parent / MED_CONFIG
     return BertConfig(**{**json.loads(published.read_text(encoding="utf-8")), **changes})
 
 

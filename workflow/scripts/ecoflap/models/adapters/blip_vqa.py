@@ -1,10 +1,12 @@
 """BLIP that answers questions: vision tower, question encoder, answer decoder."""
 
 from collections.abc import Mapping, Sequence
+from typing import Unpack
 
 import torch
 
 from ecoflap.models.adapters._blip import Blip
+from ecoflap.models.adapters._generation import Search
 
 
 class Adapter(Blip):
@@ -33,7 +35,12 @@ class Adapter(Blip):
 
     @torch.no_grad()
     def generate(
-        self, images: Sequence, prompts: Sequence[str], *, max_new_tokens: int, **search: float
+        self,
+        images: Sequence,
+        prompts: Sequence[str],
+        *,
+        max_new_tokens: int,
+        **search: Unpack[Search],
     ) -> list[str]:
         """Answers questions about images.
 
@@ -52,5 +59,5 @@ class Adapter(Blip):
         ).last_hidden_state
         start = torch.full((len(question), 1), self.decoder_start, device=self.device)
         # The model's own generate lets the decoder look at the padding of the questions.
-        limits = {"max_new_tokens": max_new_tokens, **search}
-        return self.write(start, question, batch["attention_mask"], **limits)
+        real = batch["attention_mask"]
+        return self.write(start, question, real, max_new_tokens=max_new_tokens, **search)

@@ -1,6 +1,7 @@
 """CLIP: two towers and the contrastive loss."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from PIL import Image
@@ -15,6 +16,7 @@ from ecoflap.models.model import BlockNames, Model
 class Adapter(Contrastive, Model):
     """CLIP; Wanda compares rows in both towers, as published."""
 
+    module: Any  # what CLIPModel returns is more than it says
     row_towers = ("vision", "language")
 
     @classmethod

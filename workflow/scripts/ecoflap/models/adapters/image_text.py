@@ -5,7 +5,7 @@ PaliGemma, BLIP-2 with OPT and others. Nothing here knows one of them by name.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Unpack
 
 import torch
 
@@ -65,7 +65,12 @@ class Adapter(generic.Adapter):
 
     @torch.no_grad()
     def generate(
-        self, images: Sequence, prompts: Sequence[str], *, max_new_tokens: int, **search: float
+        self,
+        images: Sequence,
+        prompts: Sequence[str],
+        *,
+        max_new_tokens: int,
+        **search: Unpack[_generation.Search],
     ) -> list[str]:
         """Answers prompts about images.
 
@@ -83,9 +88,11 @@ class Adapter(generic.Adapter):
         texts = self.processor.tokenizer.batch_decode(tokens, skip_special_tokens=True)
         return [text.strip() for text in texts]
 
-    def decoding(self, **search: float) -> dict[str, Any]:
+    def decoding(
+        self, *, max_new_tokens: int, **search: Unpack[_generation.Search]
+    ) -> dict[str, Any]:
         """Returns the settings of `generate`, for the same arguments but images and prompts."""
-        return _generation.told(self.module, **search)
+        return _generation.told(self.module, max_new_tokens=max_new_tokens, **search)
 
     @torch.no_grad()
     def log_likelihood(

@@ -4,8 +4,12 @@ The folder has open_clip's own layout: ``open_clip_config.json`` and the weights
 ``open_clip_model.safetensors`` or another name that open_clip takes.
 """
 
+# Another environment has open_clip; here its name is that of this file.
+# pyright: reportMissingImports=false, reportAttributeAccessIssue=false
+
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import open_clip
 import torch
@@ -27,7 +31,7 @@ CONFIG = FAMILIES["open-clip"].config_file
 class Processor:
     """The picture's transform and the tokenizer that the config names."""
 
-    def __init__(self, module: torch.nn.Module, name: str):
+    def __init__(self, module: Any, name: str):
         """Makes both.
 
         Args:
@@ -121,7 +125,7 @@ class Adapter(Contrastive, Outside):
         return images @ texts.T * self.module.logit_scale.exp().float().cpu()
 
 
-def _call_every_linear(module: torch.nn.Module) -> None:
+def _call_every_linear(module: Any) -> None:
     """Makes timm's EVA add the bias of queries and values after calling the Linear.
 
     Otherwise it takes the Linear's weight alone, and nobody sees what the Linear would read.

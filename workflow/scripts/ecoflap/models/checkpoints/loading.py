@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 from transformers import AutoConfig
-from transformers.utils import cached_file
+from transformers.utils.hub import cached_file
 
 from ecoflap.errors import ModelError
 from ecoflap.models.model import BlockNames, Model
@@ -18,7 +18,8 @@ from ecoflap.models.offload import KINDS, DiskStore, HostStore, Offload
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from transformers import PreTrainedConfig  # transformers 4, which LAVIS needs, has another name
+    # transformers 4, which LAVIS needs, has another name for a config.
+    from transformers import PreTrainedConfig, PreTrainedModel
 
 log = logging.getLogger(__name__)
 PLAIN_ATTENTION = ("eager", "sdpa")  # what PyTorch alone computes
@@ -51,7 +52,7 @@ class Loader:
         )
         self.index: Mapping[str, Mapping] = {}
 
-    def module(self, auto_class: type, blocks: BlockNames | None) -> nn.Module:
+    def module(self, auto_class: type, blocks: BlockNames | None) -> PreTrainedModel:
         """Loads a model with a class of transformers; with ``disk``, without the blocks' weights.
 
         Args:
@@ -72,7 +73,7 @@ class Loader:
         _keep_precise(module, self.dtype)
         return module
 
-    def _whole(self, auto_class: type, **options) -> nn.Module:
+    def _whole(self, auto_class: type, **options) -> Any:
         """Loads a checkpoint that holds every weight of the model."""
         module, report = auto_class.from_pretrained(
             self.path,
@@ -169,7 +170,7 @@ def find_file(path: str, name: str) -> str | None:
     return cached_file(path, name, **quiet)
 
 
-def _skeleton(auto_class: type, path: str) -> nn.Module:
+def _skeleton(auto_class: type, path: str) -> PreTrainedModel:
     """Builds the model without weights, to see its modules."""
     from accelerate import init_empty_weights
 
@@ -184,7 +185,8 @@ def _config(path: str) -> PreTrainedConfig:
     All implementations compute the same function; flash attention is a matter of speed.
     """
     config = AutoConfig.from_pretrained(path, trust_remote_code=False)
-    for part in (config, *(getattr(config, name, None) for name in config.sub_configs)):
+    parts: list[Any] = [config, *(getattr(config, name, None) for name in config.sub_configs)]
+    for part in parts:
         asked = getattr(part, "_attn_implementation", None)
         if asked not in (None, *PLAIN_ATTENTION):
             log.info("'%s' asks for %s: attention is that of PyTorch instead", path, asked)
@@ -218,7 +220,7 @@ def _take_weights(module: nn.Module) -> Mapping[str, Mapping]:
     raise _no_disk(f"{type(module).__name__} left nothing on the disk")
 
 
-def _keep_precise(module: nn.Module, dtype: torch.dtype) -> None:
+def _keep_precise(module: PreTrainedModel, dtype: torch.dtype) -> None:
     """Gives weights that wait on the disk the format that transformers loads them in elsewhere.
 
     A class may keep parts of a model in float32 (``wo`` of T5, the Q-Former of BLIP-2).

@@ -8,7 +8,7 @@ import tempfile
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ecoflap.errors import ModelError, message
 from ecoflap.models.checkpoints import files
@@ -55,7 +55,9 @@ def _snapshot(hub_id: str, revision: str, folder: str | Path) -> None:
     from huggingface_hub import snapshot_download
 
     def download(*patterns: str) -> None:
-        snapshot_download(hub_id, revision=revision, local_dir=folder, allow_patterns=patterns)
+        snapshot_download(
+            hub_id, revision=revision, local_dir=folder, allow_patterns=list(patterns)
+        )
 
     try:
         download("*.json", "*.txt", "*.model", "*.jinja")
@@ -174,7 +176,7 @@ def _convert_gguf(path: Path, folder: str | Path) -> None:
     from ecoflap.models.checkpoints.casting import cast
 
     where = {"gguf_file": path.name, "local_files_only": True}
-    model = AutoModelForCausalLM.from_pretrained(path.parent, dtype=torch.float32, **where)
+    model: Any = AutoModelForCausalLM.from_pretrained(path.parent, dtype=torch.float32, **where)
     # Loading a GGUF marks the model as quantized, which save_pretrained refuses.
     model.hf_quantizer = None
     if hasattr(model.config, "quantization_config"):
