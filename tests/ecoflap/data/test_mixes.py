@@ -10,8 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ecoflap import models
-from ecoflap.data import mixes, sampling
+from ecoflap.data import mixes, sampling, settings
 from ecoflap.errors import ConfigError, DataError
+from ecoflap.finetuning.settings import Recipe
+from ecoflap.schema import problems
 from ecoflap.seeds import seed_from
 from ecoflap_pipeline import params, targets
 from ecoflap_pipeline.config import check as configuration
@@ -298,3 +300,20 @@ def test_what_counts_is_read_where_the_model_is_pruned_and_nowhere_else():
         for name in ("scenes-mix", "scenes-mix-text", "scenes-mix-drift")
     ]
     assert drawn[0] == drawn[1] == drawn[2]
+
+
+def test_what_jobs_pass_on_is_right_for_the_library_too():
+    config = merged({})
+    configuration.check(config, ROOT)
+    for name in config["calibrations"]:
+        read = params.extract_calibration(config, model="demo-blip2", calibration=name)
+        settings.check(read["calibration"])
+    for variant in ("ecoflap-finetuned", "admm-mix-sparselora"):
+        read = params.finetune_model(config, model="demo-blip2", variant=variant)
+        assert not list(problems(Recipe, settings.plain(read["finetuning"])))
+
+
+def test_a_mistake_of_a_python_caller_is_told_as_one_of_a_file():
+    asked = {"sampels" if key == "samples" else key: value for key, value in CAPTIONS.items()}
+    with pytest.raises(ConfigError, match="(?s)2 problem.*no samples.*Did you mean 'samples'"):
+        sampling.collect(None, asked, seed=0)
