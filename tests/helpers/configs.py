@@ -16,7 +16,6 @@ IMPORTED_AS = {
     "pytest-xdist": "xdist",
     "pyyaml": "yaml",
 }
-SCHEMAS = ROOT / "workflow" / "schemas"
 FILES = (
     "config",
     "models",

@@ -1,21 +1,25 @@
 """The shipped configuration is right, and each way to get it wrong is said before a job starts."""
 
 import copy
+from typing import get_args
 
 import pytest
 import yaml
 
 from ecoflap.allocation import METHODS, largest_sparsity
 from ecoflap.errors import ConfigError
-from ecoflap.plugins import SCORES
+from ecoflap.plugins import SCORES, TASKS
+from ecoflap.schema import Entry, fields
 from ecoflap_pipeline import params, points, targets
 from ecoflap_pipeline.config import check as configuration
-from helpers.configs import ROOT, SCHEMAS, merged, shipped
+from ecoflap_pipeline.config.__main__ import written
+from ecoflap_pipeline.config.sections import SECTIONS, Config
+from helpers.configs import ROOT, merged, shipped
 
 
 def checked():
     config = shipped()
-    configuration.check(config, SCHEMAS)
+    configuration.check(config, ROOT)
     return config
 
 
@@ -33,7 +37,7 @@ def change(config, path, value):
 def test_every_experiment_that_ships_is_right(run):
     config = shipped()
     config["run"] = [run]
-    configuration.check(config, SCHEMAS)
+    configuration.check(config, ROOT)
     assert list(targets.outputs(config, run))
 
 
@@ -42,7 +46,7 @@ BAD = [
     ("run", [], "at least one entry", "Experiments to make"),
     ("finetuning/demo/methd", "full", "unknown key 'methd'", "Did you mean 'method'"),
     ("finetuning/demo/method", "lora", "'lora'", "full, sparselora"),
-    ("finetuning/demo/rank", 4, "demo.rank: 4", "method sparselora alone"),
+    ("finetuning/demo/rank", 4, "demo.rank: 4", "rank is for sparselora alone"),
     ("finetuning/demo-sparselora/rank", None, "no rank", "Add the key"),
     ("finetuning/demo/epochs", 0, "at least 1", "How often"),
     ("finetuning/demo/learning_rate", 0, "more than 0", "cosine"),
@@ -76,12 +80,17 @@ BAD = [
         "prefix-t",
     ),
     ("variants/ecoflap-finetuned/finetune", None, "no finetune", "Add the key"),
-    ("variants/ecoflap-finetuned/criterion", "wanda", "finetuned.criterion: 'wanda'", "not use it"),
+    (
+        "variants/ecoflap-finetuned/criterion",
+        "wanda",
+        "finetuned.criterion: 'wanda'",
+        "alone. Remove",
+    ),
     (
         "variants/wanda/finetune",
         "demo",
         "variants.wanda: no from",
-        "an entry of config/finetuning.yaml",
+        "The variant that is pruned",
     ),
     ("experiments/demo-finetuning-curve/variants", ["wanda"], "not fine-tuned", "Remove it"),
     (
@@ -129,9 +138,9 @@ BAD = [
     ("variants/ecoflap-zeroth/max_sparsity", 0.6, "text", "p_max"),
     ("variants/ecoflap-zeroth/max_sparsity", "1.2", "max_sparsity", "p_max"),
     ("variants/wanda/max_sparsity", "+0.1", "max_sparsity with the allocation uniform", "Remove"),
-    ("variants/global-magnitude/group", "row", "global-magnitude with", "Remove"),
+    ("variants/global-magnitude/group", "row", "group is for variants with", "Remove"),
     ("variants/wanda/calibration", "wikitext-2", "format text-windows", "prefix-target"),
-    ("scores/gradnorm/epsilon", 0.1, "epsilon with gradnorm", "zeroth only"),
+    ("scores/gradnorm/epsilon", 0.1, "gradnorm.epsilon: 0.1", "for zeroth alone"),
     ("scores/zeroth/epsilon", 0, "more than 0", "Step"),
     ("scores/zeroth/samples", 0, "at least 1", "samples"),
     ("scores/zeroth/samples", 500, "wants 500 samples", "at most 128"),
@@ -154,10 +163,10 @@ BAD = [
     ("calibrations/dtd-train/prompt", None, "no prompt", "a photo of a {label}"),
     ("calibrations/dtd-train/prompt", "a {labl}", "prompt 'a {labl}'", "{label}"),
     ("tasks/vqav2/scoring", "vqa2", "'vqa2'", "Did you mean 'vqa'"),
-    ("tasks/nocaps/scoring", "vqa", "nothing: this kind does not use it", "Remove it"),
+    ("tasks/nocaps/scoring", "vqa", "nothing here: scoring is for vqa alone", "Remove it"),
     ("tasks/nocaps/metrics", ["spise"], "'spise'", "Did you mean 'spice'"),
     ("tasks/dtd/prompts", ["a {label}", "the {label}"], "tasks.dtd", "either prompt or prompts"),
-    ("tasks/mmlu/dataset", {"name": "c4"}, "this kind", "Remove it"),
+    ("tasks/mmlu/dataset", {"name": "c4"}, "dataset is for image", "Remove it"),
     ("tasks/mmlu/shots", -1, "at least 0", "Examples in the prompt"),
     ("tasks/flickr30k/dataset/view", "vqa", "unknown view of flickr30k", "captions"),
     ("datasets/vqav2/layout", "vqas", "unknown layout 'vqas'", "Did you mean 'vqa'"),
@@ -167,6 +176,12 @@ BAD = [
     ("tasks/scene-vqa/prompt", None, "no prompt", "Add the key"),
     ("tasks/scene-vqa/kind", "vqaa", "'vqaa'", "Did you mean 'vqa'"),
     ("suites/demo-generation", ["scene-vqas"], "unknown task", "Did you mean 'scene-vqa'"),
+    (
+        "suites/demo-generation",
+        ["scene-vqa", "captoins"],
+        "unknown task",
+        "Did you mean 'captions'",
+    ),
     ("suites/captions", ["scene-vqa"], "also the name of a task", "Rename"),
     ("experiments/demo-table1/models", [], "at least one entry", "models"),
     ("experiments/demo-table1/models", ["demo-blip"], "unknown model 'demo-blip'", "'demo-blip2'"),
@@ -185,7 +200,7 @@ BAD = [
     ("seeds", [True], "True", "a whole number"),
     ("experiments/demo-table1/seeds", {"wandas": [0]}, "unknown variant of this", "'wanda'"),
     ("experiments/demo-table1/seeds", {"wanda": []}, "at least one entry", "seeds"),
-    ("experiments/demo-table1/seeds", "0", "a list, or variant to list", "Correct"),
+    ("experiments/demo-table1/seeds", "0", "a list, or variant to list", "seeds"),
     ("experiments/demo-table1/seeds", [], "at least one entry", "seeds"),
     ("experiments/demo-table1/like", "demo-tabel2", "experiment with all keys", "'demo-table2'"),
     (
@@ -216,7 +231,7 @@ BAD = [
     (
         "experiments/demo-figure4/average",
         {"captions": ["cider"]},
-        "nothing: this kind",
+        "nothing here: average is for table alone",
         "Remove it",
     ),
     ("experiments/demo-ablation/x", {"wandas": 1}, "unknown variant of this figure", "'wanda'"),
@@ -247,9 +262,19 @@ BAD = [
     ("variants/sparsegpt/ridge", "0.0", "'0.0'", "above 0"),
     ("variants/sparsegpt/ridge", 0.1, "0.1", "quoted"),
     ("variants/magnitude/group", "row", "group. Allowed: group with", "Remove group"),
-    ("variants/wanda/criterion", "imported", "no checkpoint with imported", "Add or remove"),
-    ("variants/wanda/checkpoint", {"file": "a.pth", "format": "t5"}, "a checkpoint with", "Add or"),
-    ("variants/wanda/checkpoint", {"file": "a.bin", "format": "t5"}, "'a.bin'", "match"),
+    ("variants/wanda/criterion", "imported", "no checkpoint", "Add the key"),
+    (
+        "variants/wanda/checkpoint",
+        {"file": "a.pth", "format": "t5"},
+        "for imported weights alone",
+        "Remove",
+    ),
+    (
+        "variants/wanda",
+        {"label": "x", "criterion": "imported", "checkpoint": {"file": "a.bin", "format": "t5"}},
+        "checkpoint.file: 'a.bin'",
+        "path of a .pth file",
+    ),
     ("models/demo-clip/vision_from", "demo-blip", "unknown model 'demo-blip'", "'demo-blip2'"),
     ("models/blip2-itm/vision_from", "blip2-itm-swapped", "from elsewhere itself", "Name blip2"),
     ("variants/wanda/pattern", "2-4", "'2-4'", "2:4"),
@@ -271,12 +296,17 @@ BAD = [
     ("variants/global/score", "lamp", "global with the estimator lamp", "elements-magnitude"),
     ("variants/alphapruning/score", "outliers", "with the estimator outliers", "spectrum"),
     ("variants/lamp/max_sparsity", "+0.1", "max_sparsity with the allocation lamp", "Remove"),
-    ("variants/ecoflap-first/max_sparsity", "auto", "max_sparsity auto", "Write allocation: auto"),
-    ("variants/wanda/max_sparsity", "auto", "max_sparsity auto", "Write allocation: auto"),
-    ("variants/wanda/allocation", "auto", "auto without candidates", "Add or remove"),
-    ("variants/wanda/candidates", [{"allocation": "er"}], "uniform with candidates", "Add or rem"),
-    ("variants/auto/granularity", "matrix", "auto with granularity", "Move them"),
-    ("variants/auto/candidates", [{"allocation": "auto"}], "candidates.0: unknown", "ecoflap"),
+    ("variants/ecoflap-first/max_sparsity", "auto", "max_sparsity: 'auto'", "allocation: auto"),
+    ("variants/wanda/max_sparsity", "auto", "max_sparsity: 'auto'", "allocation: auto"),
+    ("variants/wanda/allocation", "auto", "no candidates", "Add the key"),
+    ("variants/wanda/candidates", [{"allocation": "er"}], "allocation: 'uniform'", "Allowed: auto"),
+    ("variants/auto/granularity", "matrix", "auto.granularity: 'matrix'", "Move it"),
+    (
+        "variants/auto/candidates",
+        [{"allocation": "auto"}],
+        "candidates.0.allocation: unknown",
+        "ecoflap",
+    ),
     ("variants/auto/candidates", [{"allocation": "dlp"}], "0: allocation dlp without", "Add or"),
     ("variants/auto/candidates", [], "at least one entry", "list"),
     ("variants/er/strength", 0.1, "strength with the allocation er", "Remove strength"),
@@ -286,7 +316,7 @@ BAD = [
     ("variants/global/reduction", "mean", "reduction with the allocation global", "Remove"),
     ("variants/wanda/granularity", "matrix", "granularity with the allocation uniform", "Remove"),
     ("variants/er/budget", "block", "'block'", "model, tower"),
-    ("variants/global-magnitude/budget", "tower", "global-magnitude with", "Remove"),
+    ("variants/global-magnitude/budget", "tower", "budget is for variants with", "Remove"),
     ("variants/wanda/label", "SparseGPT", "two variants with the label", "Change one label"),
     ("variants/wanda/label", "Dense", "two variants with the label 'Dense'", "Change one label"),
     ("variants/ecoflap-wanda/score", "first", "batch of one sample", "another batch_size"),
@@ -300,7 +330,12 @@ BAD = [
         "no allocation to draw",
         "Remove it",
     ),
-    ("experiments/demo-zeroth-vs-gradnorm/variants", ["wanda"], "this kind", "Remove it"),
+    (
+        "experiments/demo-zeroth-vs-gradnorm/variants",
+        ["wanda"],
+        "variants is for cost",
+        "Remove it",
+    ),
     ("scores/gradnorm/samples", 500, "wants 500 samples", "at most 128"),
     ("plotting/colours", ["red"], "'red'", "form"),
     ("plotting/color", "x", "unknown key 'color'", "Did you mean 'colours'"),
@@ -312,7 +347,7 @@ def test_each_mistake_is_told_with_value_and_remedy(path, value, said, remedy):
     config = shipped()
     change(config, path, value)
     with pytest.raises(ConfigError, match=said) as caught:
-        configuration.check(config, SCHEMAS)
+        configuration.check(config, ROOT)
     assert any(part in str(caught.value) for part in remedy.split("|"))
 
 
@@ -322,7 +357,7 @@ def test_all_mistakes_are_told_at_once():
     change(config, "variants/wanda/group", "x")
     change(config, "experiments/demo-table1/models", [])
     with pytest.raises(ConfigError) as caught:
-        configuration.check(config, SCHEMAS)
+        configuration.check(config, ROOT)
     assert "3 problem(s)" in str(caught.value)
 
 
@@ -336,28 +371,77 @@ def test_only_scores_of_a_loss_need_two_samples_for_a_contrastive_model():
     config = shipped()
     change(config, "scores/first/estimator", "local-wanda")
     change(config, "variants/ecoflap-wanda/score", "first")
-    configuration.check(config, SCHEMAS)
+    configuration.check(config, ROOT)
 
 
 def test_checking_twice_changes_nothing():
     config = checked()
     again = copy.deepcopy(config)
-    configuration.check(again, SCHEMAS)
+    configuration.check(again, ROOT)
     assert again == config
 
 
-def test_every_key_has_a_description():
-    def walk(schema, where):
-        for key, part in schema.get("properties", {}).items():
-            if where != "config" or key not in configuration.SECTIONS:
-                assert part.get("description"), f"{where}.{key}"
-            walk(part, f"{where}.{key}")
-        for part in (schema.get("additionalProperties"), schema.get("items")):
-            if isinstance(part, dict):
-                walk(part, where)
+def models_of(kind):
+    """A type of a section with all models that it is made of."""
+    if isinstance(kind, type) and issubclass(kind, Entry):
+        yield kind
+        for other in vars(kind).get("KINDS", {}).values():
+            yield from models_of(other) if other is not kind else ()
+        for field in kind.model_fields.values():
+            yield from models_of(field.annotation)
+    for part in get_args(kind):
+        yield from models_of(part)
 
-    for section in ("config", *configuration.SECTIONS):
-        walk(yaml.safe_load((SCHEMAS / f"{section}.schema.yaml").read_text()), section)
+
+@pytest.mark.parametrize("section", [Config, *SECTIONS.values()])
+def test_every_key_has_a_description(section):
+    for model in models_of(section):
+        for name, field in fields(model).items():
+            assert field.description, f"{model.__name__}.{name}"
+
+
+def test_the_tables_of_the_readme_are_those_of_the_models():
+    text = (ROOT / "config" / "README.md").read_text(encoding="utf-8")
+    assert written(text) == text, "run python -m ecoflap_pipeline.config config/README.md"
+
+
+@pytest.mark.parametrize(
+    ("section", "kinds"),
+    [("tasks", TASKS), ("experiments", (*targets.TABLES, *targets.FIGURES))],
+)
+def test_every_kind_has_a_model(section, kinds):
+    assert set(SECTIONS[section].KINDS) == set(kinds)
+
+
+@pytest.mark.parametrize("value", [None, True, "0.1", float("nan"), float("inf"), [0.1], {}])
+def test_a_number_is_nothing_else(value):
+    config = shipped()
+    config["finetuning"]["demo"].update(learning_rate=value, epochs=value)
+    with pytest.raises(ConfigError, match=r"(?s)2 problem.*demo.epochs: .*demo.learning_rate: "):
+        configuration.check(config, ROOT)
+
+
+def test_what_fits_neither_a_list_nor_a_mapping_is_told_once_and_at_its_place():
+    config = shipped()
+    config["experiments"]["demo-table1"]["seeds"] = {"wanda": [0, "1"], "magnitude": [-1]}
+    with pytest.raises(ConfigError, match=r"(?s)2 problem.*seeds.wanda.1: '1'.*magnitude.0: -1"):
+        configuration.check(config, ROOT)
+
+
+def test_an_allocation_that_is_left_out_is_uniform_for_a_score_too():
+    config = shipped()
+    change(config, "variants/er/score", "first")
+    change(config, "variants/er/allocation", None)
+    with pytest.raises(ConfigError, match="(?s)1 problem.*allocation uniform with a score"):
+        configuration.check(config, ROOT)
+
+
+def test_mistakes_of_entries_and_between_them_are_told_together():
+    config = shipped()
+    change(config, "variants/er/score", "first")
+    change(config, "experiments/demo-table1/models", ["demo-blip"])
+    with pytest.raises(ConfigError, match="(?s)2 problem.*er with a score.*unknown model"):
+        configuration.check(config, ROOT)
 
 
 def test_points_make_what_ignores_the_seed_only_once():
@@ -384,7 +468,7 @@ def test_some_variants_of_an_experiment_can_have_more_seeds():
 def test_an_experiment_like_another_can_have_seeds_of_its_own():
     config = shipped()
     config["experiments"]["mine"] = {"like": "demo-figure4", "seeds": [3, 4]}
-    configuration.check(config, SCHEMAS)
+    configuration.check(config, ROOT)
     mine, like = points.points(config, "mine"), points.points(config, "demo-figure4")
     assert {point.seed for point in mine} == {3, 4}
     assert [point._replace(seed=0) for point in mine if point.seed == 3] == like
@@ -470,16 +554,16 @@ PUBLISHED = {
 def test_what_is_wrong_with_published_numbers_is_told(key, value, said):
     config = shipped()
     config["experiments"]["demo-table1"] |= PUBLISHED
-    configuration.check(copy.deepcopy(config), SCHEMAS)
+    configuration.check(copy.deepcopy(config), ROOT)
     config["experiments"]["demo-table1"][key] = value
     with pytest.raises(ConfigError, match=said):
-        configuration.check(config, SCHEMAS)
+        configuration.check(config, ROOT)
 
 
 def test_a_model_like_another_has_its_keys_and_its_own():
     config = shipped()
     config["models"]["mine"] = {"like": "demo-clip", "label": "Mine", "tasks": ["shape"]}
-    configuration.check(config, SCHEMAS)
+    configuration.check(config, ROOT)
     assert config["models"]["mine"]["source"] == config["models"]["demo-clip"]["source"]
     assert config["models"]["mine"]["label"] == "Mine"
     config["experiments"]["demo-table2"]["models"] = ["mine"]
@@ -488,7 +572,7 @@ def test_a_model_like_another_has_its_keys_and_its_own():
 
 def test_the_papers_configuration_is_right_and_every_experiment_counts_its_jobs():
     config = merged(yaml.safe_load((ROOT / "config" / "paper.yaml").read_text()))
-    configuration.check(config, SCHEMAS)
+    configuration.check(config, ROOT)
     assert len(config["run"]) == 17
     for name in config["run"]:
         counts = targets.jobs(config, name)

@@ -12,7 +12,7 @@ from ecoflap import artifacts, measure
 from ecoflap_pipeline import points
 from ecoflap_pipeline.config import check as configuration
 from ecoflap_pipeline.report import costs, published, tables
-from helpers.configs import SCHEMAS, merged
+from helpers.configs import ROOT, merged
 
 
 def cost_file(path, **facts):
@@ -82,7 +82,7 @@ def test_the_table_has_a_column_per_stage_and_the_published_cost(stages):
 
 def test_the_stages_of_the_demo_are_those_that_it_runs():
     config = merged({})
-    configuration.check(config, SCHEMAS)
+    configuration.check(config, ROOT)
     found = pd.DataFrame(costs.parts(config, "demo-cost"))
     by_variant = found.groupby("variant")["stage"].agg(set)
     assert by_variant["dense"] == {"evaluation"}

@@ -10,14 +10,14 @@ from snakemake.iocontainers import Wildcards
 from ecoflap.errors import ConfigError
 from ecoflap_pipeline.config import check as configuration
 from ecoflap_pipeline.given import Given, _hashed
-from helpers.configs import ROOT, SCHEMAS, shipped
+from helpers.configs import ROOT, shipped
 
 
 def given(**changes):
     config = shipped()
     for section, entries in changes.items():
         config[section] = {**config[section], **entries} if isinstance(entries, dict) else entries
-    configuration.check(config, SCHEMAS)
+    configuration.check(config, ROOT)
     return Given(config)
 
 

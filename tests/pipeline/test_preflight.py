@@ -10,7 +10,7 @@ from ecoflap.evaluation import captions
 from ecoflap_pipeline import downloads, preflight, targets
 from ecoflap_pipeline.config import check as configuration
 from helpers import layouts
-from helpers.configs import SCHEMAS, shipped
+from helpers.configs import ROOT, shipped
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def config(tmp_path):
         "tasks": ["mine"],
     }
     found["run"] = ["mine"]
-    configuration.check(found, SCHEMAS)
+    configuration.check(found, ROOT)
     return found
 
 

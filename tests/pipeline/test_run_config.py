@@ -9,7 +9,7 @@ import pytest
 
 from ecoflap.errors import ConfigError
 from ecoflap_pipeline.config import check as configuration
-from helpers.configs import ROOT, SCHEMAS, merged
+from helpers.configs import ROOT, merged
 from helpers.projects import SMALL
 
 VQA_FILES = {"questions": "q.json", "annotations": "a.json", "images": "{image_id}"}
@@ -39,10 +39,10 @@ CONFIGS = [
     ("experiments/small-table/sparsities", ["0.50001"], "'0.50001'", "quoted"),
     ("experiments/small-table/sparsities", [0.5], "0.5", "text"),
     ("experiments/small-table/sparsities", [], "sparsities", "at least one entry"),
-    ("experiments/small-table/sparsities", ["0.5\n"], r"'0.5\n'", "It must match"),
+    ("experiments/small-table/sparsities", ["0.5\n"], r"'0.5\n'", "a quoted fraction"),
     ("models/demo-clip/label", " ", "' '", "text of at least 1 character"),
     ("experiments/small-table/title", "\t", r"'\t'", "text of at least 1 character"),
-    ("datasets/vqav2/splits/..", VQA_FILES, "the split '..'", "letters, digits"),
+    ("datasets/vqav2/splits/..", VQA_FILES, "the name '..'", "letters, digits"),
     ("experiments/small-table/models", [], "models", "at least one entry"),
     ("experiments/small-table/models", None, "no models", "Add the key"),
     ("experiments/small-table/models", ["demo-clp"], "unknown model", "Did you mean 'demo-clip'"),
@@ -63,7 +63,7 @@ CONFIGS = [
     ("models/demo-clip/source", {"hub": "a/b", "revision": "main"}, "source", "revision"),
     ("calibrations/scenes-image-captions/samples", 2001, "2001 samples of at most 2000", "Lower"),
     ("scores/small/samples", 500, "wants 500 samples", "at most 32"),
-    ("scores/small/shards", 4, "shards with gradnorm", "zeroth only"),
+    ("scores/small/shards", 4, "small.shards: 4", "for zeroth alone"),
     ("data_folders", {"wikitext-2": "nowhere"}, "no folder 'nowhere'", "a folder that exists"),
 ]
 
@@ -79,7 +79,7 @@ def put(content, path, value):
 
 
 def test_the_file_without_a_mistake_is_right():
-    configuration.check(merged(SMALL), SCHEMAS)
+    configuration.check(merged(SMALL), ROOT)
 
 
 @pytest.mark.parametrize(("path", "value", "said", "remedy"), CONFIGS)
@@ -87,7 +87,7 @@ def test_a_mistake_is_told_with_its_remedy(path, value, said, remedy):
     content = copy.deepcopy(SMALL)
     put(content, path, value)
     with pytest.raises(ConfigError) as caught:
-        configuration.check(merged(content), SCHEMAS)
+        configuration.check(merged(content), ROOT)
     assert said in str(caught.value)
     assert remedy in str(caught.value)
 

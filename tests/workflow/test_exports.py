@@ -13,7 +13,7 @@ from ecoflap import artifacts
 from ecoflap.pruning import changes
 from ecoflap_pipeline import verify
 from ecoflap_pipeline.config import check as configuration
-from helpers.configs import SCHEMAS, merged
+from helpers.configs import ROOT, merged
 from helpers.projects import SMALL
 
 POINT = "demo-clip/wanda/seed0/0.5"
@@ -74,7 +74,7 @@ def test_an_export_is_what_was_evaluated(exported, monkeypatch):
 def test_a_changed_file_of_an_export_is_damage(exported, monkeypatch):
     monkeypatch.chdir(exported.folder)
     config = merged(SMALL)
-    configuration.check(config, SCHEMAS)
+    configuration.check(config, ROOT)
 
     def states():
         found = verify.verify(config, Path("workflow/scripts"))

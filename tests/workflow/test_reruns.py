@@ -15,7 +15,10 @@ LIBRARY = "workflow/scripts/ecoflap"
 PRUNED_BY_WANDA = {"prune_model": 2, "evaluate_model": 2, "make_table": 1, "plot_figure": 1}
 ONE_ALLOCATION = {"allocate_sparsity": 1, **PRUNED_BY_WANDA, "prune_model": 1, "evaluate_model": 1}
 OTHER = "any other module of the library"
-NO_NUMBER = "`plugins.py`, errors, the model card, how jobs start and costs are measured"
+NO_NUMBER = (
+    "`plugins.py`, errors, how settings are checked, the model card, "
+    "how jobs start and costs are measured"
+)
 # The table's line, a file, what stands in it, what stands in it then, and the jobs that run.
 EDITS = [
     ("a comment", "config/variants.yaml", "variants:", "# new\nvariants:", NONE),
@@ -59,6 +62,7 @@ EDITS = [
     ),
     (OTHER, f"{LIBRARY}/scores/zeroth.py", '"""', '"""\n', NONE),
     (NO_NUMBER, f"{LIBRARY}/plugins.py", '"magnitude",', '"magnitude", "new",', NONE),
+    (NO_NUMBER, f"{LIBRARY}/data/settings.py", '"""', '"""\n', NONE),
 ]
 
 

@@ -11,7 +11,7 @@ import pytest
 from ecoflap import artifacts
 from ecoflap_pipeline import verify
 from ecoflap_pipeline.config import check as configuration
-from helpers.configs import SCHEMAS, merged
+from helpers.configs import ROOT, merged
 from helpers.projects import SMALL
 
 SCORES = "results/scores/demo-clip/scenes-image-captions/seed0/small.parquet"
@@ -23,7 +23,7 @@ def config(change=lambda content: None):
     content = copy.deepcopy(SMALL)
     change(content)
     whole = merged(content)
-    configuration.check(whole, SCHEMAS)
+    configuration.check(whole, ROOT)
     return whole
 
 

@@ -16,7 +16,7 @@ from ecoflap_pipeline.given import Given
 try:
     configuration.check(
         config,
-        HERE / "workflow/schemas",
+        HERE,
         internals.config_files(workflow),
         internals.config_given(workflow),
     )

@@ -7,6 +7,7 @@ from PIL import Image
 from ecoflap import data, models
 from ecoflap.data import formats, sampling
 from ecoflap.errors import DataError
+from ecoflap.plugins import VIEWS
 from helpers.configs import ROOT
 
 DEMO = ROOT / "workflow" / "resources" / "demo"
@@ -91,7 +92,9 @@ class Recorder:
 def encoded(monkeypatch, examples, **calibration_settings):
     monkeypatch.setattr(data, "load", lambda _: examples)
     model = Recorder()
-    settings = {"dataset": CAPTIONS, "samples": len(examples), **calibration_settings}
+    view = VIEWS.get(calibration_settings["format"], "classes")
+    dataset = {**CAPTIONS, "view": view}
+    settings = {"dataset": dataset, "samples": len(examples), **calibration_settings}
     tensors, manifest = sampling.collect(model, settings, seed=0)
     assert len(tensors["index"]) == len(examples)
     return {example["id"]: example for example in model.examples}, manifest

@@ -5,7 +5,7 @@ import torch
 
 from ecoflap import models
 from ecoflap.data import sampling
-from ecoflap.errors import DataError
+from ecoflap.errors import ConfigError, DataError
 from helpers.configs import ROOT
 
 DEMO = ROOT / "workflow" / "resources" / "demo"
@@ -114,7 +114,7 @@ def test_too_few_answers_are_told(monkeypatch):
 
 def test_models_that_do_not_generate_are_refused_by_name():
     clip = models.load(DEMO / "demo-clip", device="cpu")
-    captions = {"dataset": {**DATASET, "view": "captions"}, "format": "image-caption", "samples": 2}
+    captions = {"dataset": {**DATASET, "view": "captions"}, "format": "prefix-target", "samples": 2}
     with pytest.raises(DataError, match="targets: generated with the family clip"):
         sampling.collect(clip, {**captions, "targets": "generated"}, seed=0)
 
@@ -127,5 +127,5 @@ def test_a_model_whose_weights_wait_elsewhere_is_refused():
 
 def test_formats_without_a_prompt_are_refused_by_name(model):
     captions = {"dataset": {**DATASET, "view": "captions"}, "format": "image-caption", "samples": 2}
-    with pytest.raises(DataError, match="generated with samples of caption, image"):
+    with pytest.raises(ConfigError, match="generated with the format image-caption"):
         sampling.collect(model, {**captions, "targets": "generated"}, seed=0)

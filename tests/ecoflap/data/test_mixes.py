@@ -10,12 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ecoflap import models
-from ecoflap.data import mixes, sampling
+from ecoflap.data import mixes, sampling, settings
 from ecoflap.errors import ConfigError, DataError
+from ecoflap.finetuning.settings import Recipe
+from ecoflap.schema import problems
 from ecoflap.seeds import seed_from
 from ecoflap_pipeline import params, targets
 from ecoflap_pipeline.config import check as configuration
-from helpers.configs import ROOT, SCHEMAS, merged
+from helpers.configs import ROOT, merged
 
 DEMO = ROOT / "workflow" / "resources" / "demo"
 PLACE = {"name": "scenes", "split": "calibration"}
@@ -180,10 +182,10 @@ BAD = [
 def test_a_mistake_in_a_set_is_told_before_a_job_starts(entry, said, remedy):
     config = merged({"calibrations": {"mine": copy.deepcopy(entry)}})
     if said is None:
-        configuration.check(config, SCHEMAS)
+        configuration.check(config, ROOT)
         return
     with pytest.raises(ConfigError) as caught:
-        configuration.check(config, SCHEMAS)
+        configuration.check(config, ROOT)
     assert said in str(caught.value)
     assert remedy in str(caught.value)
 
@@ -203,7 +205,7 @@ def test_a_set_that_a_model_cannot_take_is_told(model_name, entry, said):
     base = entry if "format" in entry or "parts" in entry else {**config["calibrations"][own]}
     config["calibrations"]["mine"] = copy.deepcopy({**base, **entry})
     with pytest.raises(ConfigError, match=said):
-        configuration.check(config, SCHEMAS)
+        configuration.check(config, ROOT)
 
 
 def test_generated_targets_are_refused_for_families_that_do_not_generate():
@@ -211,7 +213,7 @@ def test_generated_targets_are_refused_for_families_that_do_not_generate():
     config = merged({"calibrations": {"mine": copy.deepcopy(pairs)}})
     config["models"]["demo-clip"]["calibration"] = "mine"
     with pytest.raises(ConfigError) as caught:
-        configuration.check(config, SCHEMAS)
+        configuration.check(config, ROOT)
     assert "generated with the format image-caption" in str(caught.value)
     assert "has targets: generated. Allowed: targets: data for the family clip" in str(caught.value)
 
@@ -229,7 +231,7 @@ def test_tokens_that_a_whole_model_baseline_never_counts_are_told():
         "tasks": ["captions"],
     }
     with pytest.raises(ConfigError, match="tokens: text with iterative-obd"):
-        configuration.check(config, SCHEMAS)
+        configuration.check(config, ROOT)
 
 
 def mixed_config():
@@ -260,7 +262,7 @@ def mixed_config():
             },
         }
     )
-    configuration.check(config, SCHEMAS)
+    configuration.check(config, ROOT)
     return config
 
 
@@ -282,12 +284,12 @@ def test_a_part_in_a_folder_that_a_task_evaluates_is_refused():
     coco = {"name": "mine", "split": "train", "view": "captions"}
     config["tasks"]["captions"]["dataset"] = coco
     with pytest.raises(ConfigError, match=r"calibrations\.mix\.parts\.0 draws from mine/train"):
-        configuration.check(config, SCHEMAS)
+        configuration.check(config, ROOT)
 
 
 def test_what_counts_is_read_where_the_model_is_pruned_and_nowhere_else():
     config = merged({})
-    configuration.check(config, SCHEMAS)
+    configuration.check(config, ROOT)
     point = {"model": "demo-blip2", "sparsity": "0.5"}
     read = params.prune_model(config, variant="ecoflap-admm-mix-text", **point)
     assert read["pruning"]["tokens"] == "text"
@@ -298,3 +300,20 @@ def test_what_counts_is_read_where_the_model_is_pruned_and_nowhere_else():
         for name in ("scenes-mix", "scenes-mix-text", "scenes-mix-drift")
     ]
     assert drawn[0] == drawn[1] == drawn[2]
+
+
+def test_what_jobs_pass_on_is_right_for_the_library_too():
+    config = merged({})
+    configuration.check(config, ROOT)
+    for name in config["calibrations"]:
+        read = params.extract_calibration(config, model="demo-blip2", calibration=name)
+        settings.check(read["calibration"])
+    for variant in ("ecoflap-finetuned", "admm-mix-sparselora"):
+        read = params.finetune_model(config, model="demo-blip2", variant=variant)
+        assert not list(problems(Recipe, settings.plain(read["finetuning"])))
+
+
+def test_a_mistake_of_a_python_caller_is_told_as_one_of_a_file():
+    asked = {"sampels" if key == "samples" else key: value for key, value in CAPTIONS.items()}
+    with pytest.raises(ConfigError, match="(?s)2 problem.*no samples.*Did you mean 'samples'"):
+        sampling.collect(None, asked, seed=0)

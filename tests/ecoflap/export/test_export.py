@@ -25,7 +25,7 @@ from ecoflap_pipeline import params, points, targets
 from ecoflap_pipeline.config import check as configuration
 from ecoflap_pipeline.report import model_card
 from helpers import tiny
-from helpers.configs import ROOT, SCHEMAS, merged, shipped
+from helpers.configs import ROOT, merged, shipped
 
 DEMO = ROOT / "workflow" / "resources" / "demo" / "demo-clip"
 # The hub's description of a model card's metadata (hub-docs, modelcard.md), and the pattern with
@@ -264,7 +264,7 @@ def test_a_licence_that_the_hub_does_not_know_keeps_its_words(licence, expected)
 
 def test_the_card_of_a_fine_tuned_model_tells_what_it_learned_from():
     config = merged({})
-    configuration.check(config, SCHEMAS)
+    configuration.check(config, ROOT)
     read = params.export_checkpoint(
         config, model="demo-blip2", variant="ecoflap-finetuned", sparsity="0.6", seed="0"
     )
@@ -313,7 +313,7 @@ def test_a_model_that_was_fine_tuned_in_python_says_so_on_its_card(tmp_path):
 
 def test_samples_that_are_all_but_the_held_out_ones_are_told_so():
     config = merged(yaml.safe_load((ROOT / "config" / "paper.yaml").read_text()))
-    configuration.check(config, SCHEMAS)
+    configuration.check(config, ROOT)
     read = params.export_checkpoint(
         config, model="blip-vqa", variant="ecoflap-zeroth-finetuned", sparsity="0.5", seed="0"
     )
@@ -329,7 +329,7 @@ def test_the_card_shows_what_experiments_measure_the_selected_ones_first(sparsit
     config["experiments"]["one"] = {**table, "sparsities": ["0.35"], "tasks": ["extra"]}
     config["experiments"]["two"] = {**table, "sparsities": ["0.35", "0.45"], "tasks": ["captions"]}
     config["run"] = ["one"]
-    configuration.check(config, SCHEMAS)
+    configuration.check(config, ROOT)
     point = points.Point("demo-blip2", "wanda", 0, sparsity)
     assert targets.suites_asked(config, point) == [suite]
 

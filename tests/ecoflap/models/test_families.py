@@ -6,7 +6,7 @@ from ecoflap.errors import ConfigError
 from ecoflap.plugins import FAMILIES, LOSS_SCORES, SCORES
 from ecoflap_pipeline.config import check as configuration
 from ecoflap_pipeline.config import references
-from helpers.configs import SCHEMAS, merged
+from helpers.configs import ROOT, merged
 
 # Read off the losses of the adapters: pairs in a batch, or another caption of the batch.
 COMPARING = {"clip", "open-clip", "blip-retrieval", "blip2-matching"}
@@ -63,6 +63,6 @@ def test_published_gradients_of_single_samples_suit_a_captioning_model(family, r
     config = merged(experiment(family, kind))
     if refused:
         with pytest.raises(ConfigError, match="a batch of one sample"):
-            configuration.check(config, SCHEMAS)
+            configuration.check(config, ROOT)
     else:
-        configuration.check(config, SCHEMAS)
+        configuration.check(config, ROOT)

@@ -248,5 +248,8 @@ FAMILIES = {
         config_file="open_clip_config.json",
     ),
 }
+# What a calibration sample can be, and what a task can ask.
+FORMATS = tuple(dict.fromkeys(form for each in FAMILIES.values() for form in each.formats))
+TASKS = tuple(dict.fromkeys(kind for each in FAMILIES.values() for kind in each.tasks))
 # Environments other than the pipeline's own, and the package that tells each.
 ENVIRONMENTS = {"lavis": "lavis", "open-clip": "open_clip"}

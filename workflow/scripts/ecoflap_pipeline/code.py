@@ -12,8 +12,12 @@ from ecoflap.errors import ConfigError
 
 SCRIPTS = Path(__file__).parents[1]  # the folder of the rules' scripts, and of their packages
 PACKAGES = tuple(path.parent.name for path in sorted(SCRIPTS.glob("*/__init__.py")))
-# Modules that can change no number; the hash leaves them out with what they alone import.
+# Modules that can change no number; the hash leaves them out with what they alone import. Settings
+# are checked in them, and what is filled in there stands in the parameters of the rules.
 NO_NUMBER = (
+    "ecoflap/schema.py",
+    "ecoflap/data/settings.py",
+    "ecoflap/finetuning/settings.py",
     "ecoflap/plugins.py",
     "ecoflap/errors.py",
     "ecoflap/measure.py",

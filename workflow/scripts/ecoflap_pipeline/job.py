@@ -32,7 +32,10 @@ if TYPE_CHECKING:
 
 MARK = "ECOFLAP_PYTHON"  # set for the process that was started instead of the first
 # What the scripts of rules that run a model stand on.
-NEEDED = ("numpy", "pandas", "pyarrow", "safetensors", "torch", "tqdm", "transformers", "PIL")
+NEEDED = (
+    *("numpy", "pandas", "pyarrow", "pydantic", "safetensors", "torch", "tqdm", "transformers"),
+    "PIL",
+)
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
 # safetensors and shutil have errors of their own, with the system's number in their text.
 NO_ROOM_IN_TEXT = re.compile(rf"(os error|Errno) ({'|'.join(map(str, NO_ROOM))})\b")

@@ -23,7 +23,7 @@ def load(dataset: Mapping) -> list[dict]:
 
     Args:
         dataset: ``name``, ``split``, ``view``, and optionally ``limit`` (number of examples).
-            Data sets that are not built in also have what `targets.located` adds: ``layout``,
+            Data sets that are not built in also have what `points.located` adds: ``layout``,
             ``folder`` or ``hub`` with ``revision``, ``files`` and ``columns``.
 
     Returns:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, cast
 import torch
 
 from ecoflap import data
-from ecoflap.data import generated, mixes
+from ecoflap.data import generated, mixes, settings
 from ecoflap.data.encoding import naming
 from ecoflap.data.formats import prepare
 from ecoflap.errors import DataError
@@ -39,9 +39,11 @@ def collect(model: "Model", calibration: Mapping, seed: int) -> tuple[dict, dict
         if there are parts, and the fingerprint of what was drawn.
 
     Raises:
+        ConfigError: for settings that are wrong.
         DataError: if a data set has fewer samples than asked for, or parts give samples of
             different forms.
     """
+    settings.check(calibration)
     chosen, _ = draw(model, {**calibration, "held_out": 0}, seed)
     return _encode(model, chosen)
 
@@ -59,8 +61,10 @@ def held_out(model: "Model", calibration: Mapping, seed: int) -> tuple[dict, dic
         What `collect` returns.
 
     Raises:
+        ConfigError: for settings that are wrong.
         DataError: if a data set has too few samples left.
     """
+    settings.check(calibration)
     _, further = draw(model, calibration, seed)
     return _encode(model, further)
 

@@ -1,35 +1,83 @@
-"""What `finetune` is asked for, filled in and checked, also where no configuration was."""
+"""What `finetune` is asked for, for a configuration and for Python alike. Needs no torch."""
 
-import math
-import numbers
-from collections.abc import Iterator, Mapping
-from types import MappingProxyType
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from ecoflap.data.formats import FORMATS
-from ecoflap.data.settings import sample_problems
-from ecoflap.errors import ConfigError, message
-from ecoflap.finetuning.objective import AUTOCAST
+from pydantic import Field
+
+from ecoflap.data.settings import Drawn, plain
 from ecoflap.finetuning.step_settings import lone_problems
 from ecoflap.plugins import FAMILIES, unknown
+from ecoflap.schema import Count, Entry, Natural, Positive, fill, free, key, problems, refuse
 
 if TYPE_CHECKING:
     from ecoflap.models.model import Model
 
-CHOICES = {"method": ("full", "sparselora"), "precision": tuple(AUTOCAST)}
-NEEDED = ("method", "data", "epochs", "learning_rate", "batch_size")
-DEFAULTS = MappingProxyType({"warmup": 0, "weight_decay": 0.05, "precision": "bfloat16"})
-WHOLE = {"epochs": 1, "warmup": 0, "batch_size": 1, "rank": 1}  # the least that each may be
-ARGUMENTS = {"batch_size": 1, "seed": 0}
-SAMPLES = {"samples": 1, "held_out": 0, "window": 2}
-RANGES = {
-    "learning_rate": ("more than 0", lambda value: value > 0),
-    "weight_decay": ("at least 0", lambda value: value >= 0),
-    "distillation": ("more than 0, at most 1", lambda value: 0 < value <= 1),
-}
-PLACE = ("name", "split", "view")  # what a data set is asked for by
-LOCATED = ("layout", "folder", "hub", "revision", "files", "columns")  # where it is
-PART = ("dataset", "format", "samples", "held_out", "prompt", "window")
+
+class Lesson(Drawn):
+    """A part of what is learned from."""
+
+    samples: Count = free("Samples drawn without replacement.", usual="all that are not held out")
+    held_out: Natural = free(
+        "Further samples that no entry learns from and whose loss is measured after about each "
+        "tenth of a run.",
+        usual=0,
+    )
+
+
+class Recipe(Entry):
+    """A way to train a pruned model. Read by `finetune_model`."""
+
+    KIND, KINDS = "method", {}
+    method: Literal["full", "sparselora"] = key(
+        "full trains every parameter, what was pruned stays zero; sparselora trains a masked "
+        "low-rank update of each pruned matrix."
+    )
+    data: Annotated[list[Lesson], Field(min_length=1)] = key(
+        "What is learned from, mixed at random; never a split that a task evaluates."
+    )
+    epochs: Count = key(
+        "How often each sample is seen, but for the last few of an epoch that fill no batch."
+    )
+    learning_rate: Positive = key("Peak of the cosine that ends at 0.")
+    warmup: Natural = key("Steps in which the rate rises to its peak.", 0)
+    weight_decay: Annotated[float, Field(ge=0)] = key(
+        "Share of a weight that AdamW takes off per step, times the learning rate.", 0.05
+    )
+    batch_size: Count = key(
+        "Samples per step, over all processes; more than the model's own batch_size run one part "
+        "after the other."
+    )
+    distillation: Annotated[float, Field(gt=0, le=1)] = free(
+        "Share of the distance from the dense model's logits in the loss.", usual="none"
+    )
+    precision: Literal["float32", "bfloat16"] = key(
+        "What a forward computes in; weights and optimizer are float32.", "bfloat16"
+    )
+
+
+class Full(Recipe, kind="full"):
+    """Trains every parameter."""
+
+
+class SparseLora(Recipe, kind="sparselora"):
+    """Trains low-rank updates."""
+
+    rank: Count = key("Rank of the updates, at most the shortest side of a pruned matrix.")
+
+
+class Arguments(Entry):
+    """Arguments of `finetune` beside its settings."""
+
+    batch_size: Count = key("Samples per forward.")
+    seed: Natural = key("Seed of the run.")
+
+
+def _unfit_formats(data: Sequence[Mapping], formats: Sequence[str]) -> Iterator[str]:
+    for number, part in enumerate(data):
+        if part["format"] not in formats:
+            told = unknown("format of samples for this model", part["format"], formats)
+            yield f"data.{number}: {told}"
 
 
 def checked(model: "Model", settings: Mapping, *, batch_size: int, seed: int) -> dict:
@@ -44,93 +92,13 @@ def checked(model: "Model", settings: Mapping, *, batch_size: int, seed: int) ->
     Raises:
         ConfigError: naming all that is wrong.
     """
-    filled = {**settings, **{k: v for k, v in DEFAULTS.items() if k not in settings}}
-    family = FAMILIES.get(model.family)
-    formats = family.formats if family else tuple(FORMATS)
-    found = [*_key_problems(filled), *_value_problems(filled), *_data_problems(filled, formats)]
-    found += _count_problems({"batch_size": batch_size, "seed": seed}, ARGUMENTS, sign="=")
+    filled, asked, family = dict(settings), plain(settings), FAMILIES.get(model.family)
+    fill(Recipe, filled)
+    found = list(problems(Recipe, asked))
+    found += problems(Arguments, plain({"batch_size": batch_size, "seed": seed}), "arguments")
+    if family and not found:
+        found += _unfit_formats(filled["data"], family.formats)
     if not found and family and family.contrastive:
         found += lone_problems(filled, batch_size)
-    if found:
-        listed = "\n".join(f"  - {problem}" for problem in found)
-        raise ConfigError(f"the settings of fine-tuning have {len(found)} problem(s):\n{listed}")
+    refuse(found, "the settings of fine-tuning have")
     return filled
-
-
-def _key_problems(settings: Mapping) -> Iterator[str]:
-    low_rank = settings.get("method") == "sparselora"
-    known = (*NEEDED, *DEFAULTS, "distillation", "rank")
-    for key in (*NEEDED, "rank") if low_rank else NEEDED:
-        if key not in settings:
-            yield message(f"no {key}", _allowed(key), "Add the key.")
-    for key in settings:
-        if key not in known:
-            yield unknown("key", key, known)
-    if "rank" in settings and not low_rank:
-        yield message("a rank", "a rank with the method sparselora alone", "Remove it.")
-
-
-def _allowed(key: str) -> str:
-    if key in WHOLE:
-        return f"a whole number from {WHOLE[key]}"
-    if key in RANGES:
-        return f"a number, {RANGES[key][0]}"
-    return ", ".join(CHOICES[key]) if key in CHOICES else "entries with dataset and format"
-
-
-def _value_problems(settings: Mapping) -> Iterator[str]:
-    for key, choices in CHOICES.items():
-        if settings.get(key, choices[0]) not in choices:
-            yield message(f"{key} {settings[key]!r}", _allowed(key), "Choose one.")
-    yield from _count_problems(settings, WHOLE)
-    for key, (_, fits) in RANGES.items():
-        if key in settings and not (_number(settings[key]) and fits(settings[key])):
-            yield message(f"{key} {settings[key]!r}", _allowed(key), "Correct it.")
-
-
-def _count_problems(values: Mapping, least: Mapping, *, sign: str = " ") -> Iterator[str]:
-    """Yields what is no whole number, or too small; what is not there is not asked for."""
-    for key in [key for key in least if key in values]:
-        value = values[key]
-        whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
-        if not whole or value < least[key]:
-            allowed = f"a whole number from {least[key]}"
-            yield message(f"{key}{sign}{value!r}", allowed, "Correct it.")
-
-
-def _data_problems(settings: Mapping, formats: tuple[str, ...]) -> Iterator[str]:
-    parts = settings.get("data", ())
-    if not isinstance(parts, list | tuple) or not all(isinstance(part, Mapping) for part in parts):
-        yield message(
-            "data that is no list of mappings", "entries with dataset, format", "Mend it."
-        )
-        return
-    if not parts and "data" in settings:
-        yield message("empty data", "at least one entry with dataset and format", "Add one.")
-    for number, part in enumerate(parts):
-        for problem in _part_problems(part, formats):
-            yield f"data.{number}: {problem}"
-
-
-def _part_problems(part: Mapping, formats: tuple[str, ...]) -> Iterator[str]:
-    dataset, form = part.get("dataset"), part.get("format")
-    for key in part:
-        if key not in PART:
-            yield unknown("key", key, PART)
-    if form not in formats:
-        yield unknown("format of samples for this model", form, formats)
-    yield from _count_problems(part, SAMPLES)
-    if not isinstance(dataset, Mapping) or any(key not in dataset for key in PLACE):
-        yield message(f"dataset {dataset!r}", f"a mapping with {', '.join(PLACE)}", "Correct it.")
-        return
-    for key in dataset:
-        if key not in (*PLACE, "limit", *LOCATED):
-            yield unknown("key of a data set", key, (*PLACE, "limit", *LOCATED))
-    yield from _count_problems(dataset, {"limit": 1})
-    if form in formats:
-        yield from sample_problems(part)
-
-
-def _number(value: object) -> bool:
-    number = isinstance(value, numbers.Real) and not isinstance(value, bool)
-    return number and math.isfinite(value)

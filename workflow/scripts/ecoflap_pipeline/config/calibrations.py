@@ -7,46 +7,8 @@ from ecoflap.errors import message
 from ecoflap.plugins import FAMILIES
 from ecoflap_pipeline.points import needs_plan, needs_samples
 
-ANSWERED = ("prefix-target", "prompt-caption", "question-answer")  # with a prompt and a target
 # What not every family can do: what it does without being asked, and the field that says it can.
 ABILITIES = {"tokens": ("all", "image_tokens"), "targets": ("data", "generates")}
-
-
-def set_problems(place: str, calibration: Mapping) -> Iterator[str]:
-    """Yields what is wrong with a calibration set, whatever the model.
-
-    Args:
-        place: Where it stands, for messages.
-        calibration: An entry of config/calibrations.yaml.
-    """
-    parts = mixes.parts_of(calibration)
-    names = [mixes.name(part) for part in parts]
-    for name in dict.fromkeys(name for name in names if names.count(name) > 1):
-        yield message(
-            f"{place}: two parts of {name}, which would draw the same samples",
-            "one part of each data set, view and format",
-            "Join them.",
-        )
-    if len({part.get("window") for part in parts}) > 1:
-        yield message(
-            f"{place}: parts with other windows than others",
-            "windows of one length, which can be stacked",
-            "Give all parts one window, or make sets of their own.",
-        )
-    generated = calibration.get("targets", "data") == "generated"
-    if "max_new_tokens" in calibration and not generated:
-        yield message(
-            f"{place}: max_new_tokens with the targets of the data",
-            "max_new_tokens with targets: generated, and only there",
-            "Remove it.",
-        )
-    for form in dict.fromkeys(part["format"] for part in parts):
-        if generated and form not in ANSWERED:
-            yield message(
-                f"{place}: targets: generated with the format {form}",
-                f"formats with a prompt and a target: {', '.join(ANSWERED)}",
-                "Choose another format, or take the targets of the data.",
-            )
 
 
 def model_problems(place: str, model: Mapping, name: str, calibration: Mapping) -> Iterator[str]:

@@ -1,130 +1,60 @@
 """Checks the whole configuration before any job starts. Needs no torch."""
 
 import copy
-import math
 import os
 import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
-from functools import cache
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
-import jsonschema
 import yaml
 
-from ecoflap.errors import ConfigError, message
-from ecoflap.plugins import suggestion, unknown
+from ecoflap.errors import message
+from ecoflap.plugins import unknown
+from ecoflap.schema import Misfit, fill, mistakes, problems, refuse
 from ecoflap_pipeline.config.references import reference_problems
+from ecoflap_pipeline.config.sections import SECTIONS, Config
 from ecoflap_pipeline.points import DENSE
 from ecoflap_pipeline.report import published
 
-SECTIONS = (
-    "models",
-    "datasets",
-    "calibrations",
-    "scores",
-    "variants",
-    "finetuning",
-    "tasks",
-    "suites",
-    "experiments",
-    "plotting",
-)
+NUMBERS = {"int_type": (int,), "float_type": (int, float)}  # errors of pydantic
 MERGE = "tag:yaml.org,2002:merge"
-TYPES = {
-    "object": "a mapping",
-    "array": "a list",
-    "string": "text",
-    "number": "a number",
-    "integer": "a whole number",
-}
-BOUNDS = {
-    "minimum": "at least {}",
-    "exclusiveMinimum": "more than {}",
-    "exclusiveMaximum": "less than {}",
-    "maximum": "at most {}",
-    "minLength": "text of at least {} character",
-    "minProperties": "a mapping with at least {} entry",
-}
-COUNTS = {
-    "minItems": "at least one entry",
-    "maxItems": "at most {} of them",
-    "uniqueItems": "each entry once",
-}
-
-
-def _properties(
-    validator: jsonschema.Validator, properties: Mapping, instance: object, _schema: Mapping
-) -> Iterator[jsonschema.ValidationError]:
-    """Checks the keys of a mapping; jsonschema itself does not say which key may not be there."""
-    for key, schema in properties.items():
-        if isinstance(instance, Mapping) and key in instance:
-            entry = {"not": {}} if schema is False else schema
-            yield from validator.descend(instance[key], entry, path=key, schema_path=key)
-
-
-def _pattern(
-    validator: jsonschema.Validator, pattern: str, instance: object, _schema: Mapping
-) -> Iterator[jsonschema.ValidationError]:
-    """Checks a form to the end of the text: a line feed there would become part of a path."""
-    if validator.is_type(instance, "string"):
-        found = re.search(pattern, instance)
-        if not found or (pattern.endswith("$") and found.end() < len(instance)):
-            yield jsonschema.ValidationError(f"{instance!r} does not match {pattern!r}")
-
-
-def _min_length(
-    _: jsonschema.Validator, least: int, instance: object, _schema: Mapping
-) -> Iterator[jsonschema.ValidationError]:
-    """Checks that a text has something to read."""
-    if isinstance(instance, str) and len(instance.strip()) < least:
-        yield jsonschema.ValidationError(f"{instance!r} is empty")
-
-
-# JSON calls 1.0 an integer; in a path it would be another seed than 1.
-Validator = jsonschema.validators.extend(
-    jsonschema.Draft202012Validator,
-    {"properties": _properties, "pattern": _pattern, "minLength": _min_length},
-    type_checker=jsonschema.Draft202012Validator.TYPE_CHECKER.redefine(
-        "integer", lambda _, value: isinstance(value, int) and not isinstance(value, bool)
-    ),
-)
 ID = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 STAGES = ("calibrations", "scores", "allocations", "evaluations", "exports", "tables", "figures")
 OTHER_TARGETS = ("all", "preflight", "download", "verify")
 RESERVED = {"variants": (DENSE,), "experiments": (*OTHER_TARGETS, *STAGES)}
 
 
-class _Keys:
-    """Remembers the keys that a mapping has twice, of which the last would count."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
-        keys = [self.construct_object(key) for key, _ in node.value if key.tag != MERGE]
-        for key in dict.fromkeys(key for key in keys if keys.count(key) > 1):
-            self.twice.append((key, node.start_mark.line + 1))
-        return super().construct_mapping(node, deep)
-
-
-class _Fast(_Keys, yaml.CSafeLoader):
-    """Reads most YAML."""
-
-
-class _Whole(_Keys, yaml.SafeLoader):
-    """Reads all that Snakemake does, which is a little more (``{a:, b: 1}``)."""
+# libyaml is fast; PyYAML reads all that Snakemake does, which is a little more ({a:, b: 1}).
+READERS = (yaml.CSafeLoader, yaml.SafeLoader)
 
 
 def _twice(text: str) -> list[tuple[str, int]]:
     """Returns the keys that a mapping of a YAML text has twice, and the line of that mapping."""
-    for kind in (_Fast, _Whole):
-        loader = kind(text)
-        loader.twice = []
+    for reader in READERS:
         try:
-            loader.get_single_data()
+            return list(_repeated(yaml.compose(text, reader), set()))
         except yaml.YAMLError:
             continue
-        return loader.twice
     return []  # Snakemake has told why
+
+
+def _repeated(node: Any, seen: set[int]) -> Iterator[tuple[str, int]]:
+    """Yields what `_twice` returns, of a node that is not among those `seen`."""
+    if not isinstance(node, yaml.CollectionNode) or id(node) in seen:
+        return
+    seen.add(id(node))
+    children = node.value
+    if isinstance(node, yaml.MappingNode):
+        keys = [(key.tag, key.value) for key, _ in children if isinstance(key, yaml.ScalarNode)]
+        for tag, key in dict.fromkeys(key for key in keys if keys.count(key) > 1):
+            if tag != MERGE:
+                yield key, node.start_mark.line + 1
+        children = [value for _, value in children]
+    for child in children:
+        yield from _repeated(child, seen)
 
 
 def files_problems(files: Iterable[str | Path]) -> Iterator[str]:
@@ -144,7 +74,7 @@ def files_problems(files: Iterable[str | Path]) -> Iterator[str]:
 
 def check(
     config: dict,
-    schemas: Path,
+    root: Path,
     files: Iterable[str | Path] = (),
     given: Mapping = MappingProxyType({}),
 ) -> None:
@@ -152,7 +82,7 @@ def check(
 
     Args:
         config: The merged configuration; changed in place.
-        schemas: Folder with one schema per section.
+        root: The folder of the project.
         files: The files that it was merged from.
         given: What the command line says of it; Snakemake reads each number in a list or in a
             mapping there as text.
@@ -160,51 +90,49 @@ def check(
     Raises:
         ConfigError: naming all problems at once.
     """
-    problems = list(files_problems(files))
-    _read_numbers(config, given, _schema(schemas, "config"))
-    problems += _schema_problems("config", config, _schema(schemas, "config"))
-    _find_shipped(config.get("models"), schemas.parents[1])
+    found = list(files_problems(files))
+    found += _entry_problems("config", Config, config, given)
+    _find_shipped(config.get("models"), root)
     for section in ("models", "experiments"):
-        problems += _fill_alike(section, config.get(section))
+        found += _fill_alike(section, config.get(section))
     for section in SECTIONS:
-        content = config.get(section)
-        if not isinstance(content, dict) or not content:
-            problems.append(
-                message(
-                    f"config: section '{section}' is missing or empty",
-                    "a mapping with at least one entry",
-                    f"See config/{section}.yaml.",
-                )
-            )
-            continue
-        _read_numbers(content, given.get(section), _schema(schemas, section))
-        problems += _not_finite(section, content)
-        problems += _schema_problems(section, content, _schema(schemas, section))
-        if section != "plotting":
-            problems += _id_problems(section, content)
-    problems += _unnameable("config", config)
-    if not problems:
-        problems += reference_problems(config)
-    if not problems:
-        problems += published.problems(config, schemas.parent / "resources" / "published")
-    if problems:
-        listed = "\n".join(f"  - {problem}" for problem in dict.fromkeys(problems))
-        raise ConfigError(f"the configuration has {len(set(problems))} problem(s):\n{listed}")
+        found += _section_problems(section, config.get(section), given.get(section))
+    found += _unnameable("config", config)
+    if all(isinstance(problem, Misfit) for problem in found):
+        found += reference_problems(config)
+    published_at = root / "workflow" / "resources" / "published"
+    refuse(found or published.problems(config, published_at), "the configuration has")
 
 
-def _read_numbers(content: object, given: object, schema: Mapping) -> None:
-    """Replaces texts from the command line by the numbers that the schema wants there."""
-    if not given:
-        return
-    for error in list(Validator(schema).iter_errors(content)):
-        seen, path = error.instance, error.absolute_path
-        if error.validator == "type" and isinstance(seen, str) and _at(given, path) == seen:
+def _section_problems(section: str, content: object, given: object) -> Iterator[str]:
+    if not isinstance(content, dict) or not content:
+        yield message(
+            f"config: section '{section}' is missing or empty",
+            "a mapping with at least one entry",
+            f"See config/{section}.yaml.",
+        )
+    elif section == "plotting":
+        yield from _entry_problems(section, SECTIONS[section], content, given)
+    else:
+        yield from _id_problems(section, content)
+        for name, entry in content.items():
+            part = _at(given, [name])
+            yield from _entry_problems(f"{section}.{name}", SECTIONS[section], entry, part)
+
+
+def _entry_problems(place: str, model: Any, content: Any, given: Any) -> list[str]:
+    """Reads numbers, fills defaults in, and returns what is wrong then."""
+    for mistake in mistakes(model, content) if given else ():
+        seen, path = mistake.error["input"], mistake.path
+        if mistake.error["type"] in NUMBERS and isinstance(seen, str) and _at(given, path) == seen:
             number = _yaml(seen)
-            if Validator(error.schema).is_type(number, error.validator_value):
-                _at(content, list(path)[:-1])[path[-1]] = number
+            if type(number) in NUMBERS[mistake.error["type"]]:
+                _at(content, path[:-1])[path[-1]] = number
+    fill(model, content)
+    return list(problems(model, content, place))
 
 
-def _at(content: object, path: Iterable[str | int]) -> object:
+def _at(content: Any, path: Iterable[str | int]) -> Any:
     """Returns what lies at a path of keys and places; None if nothing does."""
     for key in path:
         try:
@@ -239,19 +167,10 @@ def _find_shipped(models: object, root: Path) -> None:
     """Finds the checkpoints that come with the project where Snakemake runs in another folder."""
     for entry in models.values() if isinstance(models, dict) else ():
         source = entry.get("source") if isinstance(entry, dict) else None
-        folder = source.get("folder") if isinstance(source, dict) else None
-        if isinstance(folder, str) and not Path(folder).exists() and (root / folder).is_dir():
+        if not isinstance(source, dict) or not isinstance(folder := source.get("folder"), str):
+            continue
+        if not Path(folder).exists() and (root / folder).is_dir():
             source["folder"] = str(root / folder)
-
-
-def _not_finite(place: str, content: object) -> Iterator[str]:
-    """Yields the numbers that are NaN or infinite: no bound of a schema holds them back."""
-    if isinstance(content, Mapping | list):
-        items = content.items() if isinstance(content, Mapping) else enumerate(content)
-        for key, value in items:
-            yield from _not_finite(f"{place}.{key}", value)
-    elif isinstance(content, float) and not math.isfinite(content):
-        yield message(f"{place}: {content}", "a finite number", "Correct the value.")
 
 
 PATHS = ("folder", "path", "file", "data_folders", "environments")  # keys of what names files
@@ -271,89 +190,6 @@ def _unnameable(place: str, content: object, *, named: bool = False) -> Iterator
                 "paths that the locale has letters for",
                 "Set PYTHONUTF8=1, or a locale such as LC_ALL=C.UTF-8.",
             )
-
-
-@cache
-def _schema(folder: Path, section: str) -> dict:
-    text = (folder / f"{section}.schema.yaml").read_text(encoding="utf-8")
-    return yaml.load(text, yaml.CSafeLoader)
-
-
-def _schema_problems(section: str, content: Mapping, schema: dict) -> Iterator[str]:
-    _fill_defaults(content, schema)
-    for error in Validator(schema).iter_errors(content):
-        place = ".".join([section, *(str(part) for part in error.absolute_path)])
-        yield _explain(place, error)
-
-
-def _fill_defaults(content: object, schema: Mapping) -> None:
-    if not isinstance(content, dict):
-        return
-    for key, part in schema.get("properties", {}).items():
-        if "default" in part:
-            content.setdefault(key, copy.deepcopy(part["default"]))
-    entries = schema.get("additionalProperties")
-    if isinstance(entries, dict):
-        for entry in content.values():
-            _fill_defaults(entry, entries)
-
-
-def _explain(place: str, error: jsonschema.ValidationError) -> str:
-    """Turns a schema violation into value, allowed, remedy."""
-    schema, seen = error.schema, error.instance
-    if error.validator == "not" and not error.validator_value:
-        allowed = schema.get("description", "nothing: this kind does not use it")
-        return message(f"{place}: {seen!r}", allowed, "Remove it.")
-    about, limit = schema.get("description", "").rstrip("."), error.validator_value
-    told = about and f"{about}."
-    if error.validator == "additionalProperties":
-        known = schema.get("properties", {})
-        extra = [key for key in seen if key not in known]
-        remedy = " ".join(filter(None, (suggestion(key, known) for key in extra)))
-        return message(
-            f"{place}: unknown key {', '.join(repr(key) for key in extra)}",
-            ", ".join(known),
-            remedy or "Remove it.",
-        )
-    if error.validator == "enum":
-        allowed = ", ".join(map(str, schema["enum"]))
-        return message(
-            f"{place}: {seen!r}", allowed, suggestion(seen, schema["enum"]) or "Choose one."
-        )
-    if error.validator == "required":
-        missing = [key for key in limit if key not in seen]
-        schemas = {key: schema.get("properties", {}).get(key) for key in missing}
-        described = [f"{k}: {part['description']}" for k, part in schemas.items() if part]
-        allowed = " ".join(described).rstrip(".") or about or f"an entry with {', '.join(limit)}"
-        return message(f"{place}: no {', '.join(missing)}", allowed, "Add the key.")
-    if error.validator == "dependentRequired":
-        pairs = "; ".join(f"{key} with {', '.join(also)}" for key, also in limit.items())
-        return message(f"{place}: {error.message}", pairs, "Add the key.")
-    if error.validator in COUNTS:
-        rule = COUNTS[error.validator].format(error.validator_value)
-        return message(f"{place}: {seen!r}", rule, told or "Correct the list.")
-    if error.validator == "pattern":
-        allowed = about or f"text of the form {limit}"
-        return message(f"{place}: {seen!r}", allowed, f"It must match {limit}.")
-    if error.validator == "type" and (number := _meant(limit, seen)):
-        return message(f"{place}: {seen!r}", "a number", f"YAML reads text here: write {number}.")
-    allowed = about
-    if error.validator == "type" and isinstance(limit, str):
-        needed = ", ".join(schema.get("required", ()))
-        allowed = f"{TYPES[limit]} with {needed}" if needed else TYPES[limit]
-    elif error.validator in BOUNDS:
-        allowed = BOUNDS[error.validator].format(limit)
-    remedy = told if told and allowed != about else "Correct the value."
-    return message(f"{place}: {seen!r}", allowed, remedy)
-
-
-def _meant(kind: str | list, seen: object) -> str | None:
-    """Returns the number that a text such as 1e-4 was meant to be, as YAML reads numbers."""
-    try:
-        number = repr(float(seen)) if kind == "number" and isinstance(seen, str) else None
-    except ValueError:
-        return None
-    return number and (number if "." in number else number.replace("e", ".0e"))
 
 
 def _id_problems(section: str, content: Mapping) -> Iterator[str]:

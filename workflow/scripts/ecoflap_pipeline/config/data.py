@@ -1,18 +1,13 @@
 """Checks what a configuration says about data sets. Needs no torch."""
 
 import inspect
-import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
 
-from ecoflap.data.settings import prompt_problems, sample_problems, view_problems
 from ecoflap.errors import message
 from ecoflap.plugins import DATASETS, LAYOUTS, unknown
-from ecoflap_pipeline.config.calibrations import set_problems
 from ecoflap_pipeline.config.leaks import leaks
-
-SPLIT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 def data_problems(config: Mapping) -> Iterator[str]:
@@ -26,22 +21,14 @@ def data_problems(config: Mapping) -> Iterator[str]:
         yield from _source_problems(f"datasets.{name}", config, name, entry)
     for place, samples in _sample_entries(config):
         yield from _dataset_problems(place, config, samples["dataset"])
-        for problem in sample_problems(samples):
-            yield f"{place}: {problem}"
         yield from leaks(place, samples["dataset"], config)
     for name, calibration in config["calibrations"].items():
-        yield from set_problems(f"calibrations.{name}", calibration)
         for place, part in _parts(name, calibration):
             # The held-out ones are drawn for allocation: auto alone.
             yield from limit_problems(place, part, held_out=0)
     for name, task in config["tasks"].items():
         if "dataset" in task:
             yield from _dataset_problems(f"tasks.{name}", config, task["dataset"])
-            for problem in view_problems(task["kind"], task["dataset"]["view"]):
-                yield f"tasks.{name}: {problem}"
-        for prompt in task.get("prompts") or [task.get("prompt", "")]:
-            for problem in prompt_problems(task["kind"], prompt):
-                yield f"tasks.{name}: {problem}"
 
 
 def most_examples(samples: Mapping) -> int | None:
@@ -127,25 +114,12 @@ def _reads_folders(module: ModuleType) -> bool:
 def _source_problems(place: str, config: Mapping, name: str, entry: Mapping) -> Iterator[str]:
     if name in DATASETS:
         yield message(f"{place}: the name of a built-in data set", "another name", "Rename it.")
-    if entry["layout"] not in LAYOUTS:
-        yield f"{place}: " + unknown("layout", entry["layout"], LAYOUTS)
-        return
     on_hub = entry["layout"] == "hub"
-    if "hub" in entry and not on_hub:
-        yield message(
-            f"{place}: hub with the layout '{entry['layout']}'", "the layout hub", "Give a folder."
-        )
     if "folder" not in entry and name not in config["data_folders"] and "hub" not in entry:
         allowed = "a folder, or hub with revision" if on_hub else "a folder"
         yield message(f"{place}: no place", allowed, "Add where the files lie.")
     form = LAYOUTS.get(entry["layout"]).FORM
     for split, files in entry["splits"].items():
-        if not (isinstance(split, str) and SPLIT.fullmatch(split)):
-            yield message(
-                f"{place}: the split {split!r} cannot be part of a path",
-                "letters, digits, and . _ - after the first of them",
-                "Rename it here; files say what it is called in the data set.",
-            )
         yield from _key_problems(f"{place}.splits.{split}", files, form.required, form.optional)
     yield from _key_problems(f"{place}.columns", entry.get("columns", {}), (), form.columns)
 
@@ -166,8 +140,6 @@ def _dataset_problems(place: str, config: Mapping, dataset: Mapping) -> Iterator
     if name not in DATASETS and entry is None:
         yield f"{place}: " + unknown("data set", name, [*DATASETS, *config["datasets"]])
         return
-    if entry and entry["layout"] not in LAYOUTS:
-        return  # told with the data set itself
     module = LAYOUTS.get(entry["layout"]) if entry else DATASETS.get(name)
     splits = entry["splits"] if entry else module.SPLITS
     for key, known in (("split", splits), ("view", module.VIEWS)):

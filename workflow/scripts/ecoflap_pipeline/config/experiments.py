@@ -1,11 +1,233 @@
-"""Checks of what a table or a figure shows: tasks of models, labels, parts. Needs no torch."""
+"""What an experiment may hold, by its kind, and whether its parts fit. Needs no torch."""
 
 from collections.abc import Iterator, Mapping
 from itertools import combinations
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field
 
 from ecoflap.errors import message
 from ecoflap.plugins import FAMILIES, METRIC_LABELS, unknown
+from ecoflap.schema import Count, Entry, Name, Positive, Text, Told, form, free, key, known, listed
 from ecoflap_pipeline.points import needs_plan, suites_of, takes, tasks_of
+from ecoflap_pipeline.targets import FIGURES, TABLES
+
+Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
+Sparsity = form(
+    "^0[.]([0-9]{0,3}[1-9]|0)$",
+    "text, a quoted fraction between 0 and 1 with at most four decimals and no needless zero, "
+    'like "0.5"',
+)
+Sparsities = listed(Sparsity)
+TABLES_OF_OTHERS = sorted(
+    path.stem for path in (Path(__file__).parents[3] / "resources" / "published").glob("*.csv")
+)
+
+
+def _odd(number: int) -> int:
+    if number < 3 or number % 2 == 0:
+        raise ValueError(message(f"{number}", "an odd number from 3 on", "Correct the value."))
+    return number
+
+
+class Experiment(Entry):
+    """A table or a figure. Read by the list of targets, `make_table` and `plot_figure`."""
+
+    KIND, KINDS = "kind", {}
+    kind: Literal[(*TABLES, *FIGURES)] = key(
+        "What is made; cost: seconds, GPU-hours, memory and energy of each stage."
+    )
+    title: Text = key("Heading.")
+    models: listed(Name) = key("Entries of config/models.yaml.")
+    seeds: Annotated[
+        listed(Seed) | dict[str, listed(Seed)],
+        Told("a list, or variant to list, of whole numbers from 0 on, at least one entry in each"),
+    ] = free(
+        "Calibration seeds: a list, or variant to list for some variants; the others have those "
+        "of the main config.",
+        usual="those of the main config",
+    )
+    like: Name = free(
+        "Another entry, whose keys hold where this one has none of its own; filled in before "
+        "anything else."
+    )
+
+    def mistakes(self) -> Iterator[str]:
+        """Yields seeds of variants that are not there."""
+        variants = getattr(self, "variants", [])
+        for variant in self.seeds if isinstance(self.seeds, dict) else ():
+            if variant not in variants:
+                yield "seeds: " + unknown("variant of this experiment", variant, variants)
+
+
+class OfVariants(Experiment):
+    """Made of pruned models."""
+
+    variants: listed(Name) = key("Entries of config/variants.yaml.")
+    sparsities: Sparsities = key("Fractions of the prunable weights to remove, quoted.")
+
+
+class Evaluated(OfVariants):
+    """Made of what tasks measure."""
+
+    tasks: listed(Name) = key("Entries of config/tasks.yaml.")
+
+
+class OneModel(Experiment):
+    """A figure of one model."""
+
+    models: listed(Name, most=1) = key("One model a figure.")
+
+
+class Beside(Evaluated):
+    """Shows the numbers of others too."""
+
+    published: Literal[tuple(TABLES_OF_OTHERS)] = free(
+        "The numbers of others to show beside (workflow/resources/published)."
+    )
+    published_where: dict[str, str | int] = free(
+        "Column of the published table to the value of the rows to use, such as panel: a.",
+        usual="all",
+    )
+    published_rows: Annotated[dict[str, str], Field(min_length=1)] = free(
+        "Variant (or dense) to the published method that it is; with this key, measured, "
+        "published and difference stand in one cell."
+    )
+    published_columns: Annotated[
+        dict[
+            form(
+                "^([a-z0-9-]+/[a-z0-9]+|average|seconds|peak_memory_mb)$",
+                "task/metric, average, seconds or peak_memory_mb",
+            ),
+            str,
+        ],
+        Field(min_length=1),
+    ] = free(
+        "Column of ours to the published column that it is: task/metric such as vqav2/accuracy, "
+        "average, seconds or peak_memory_mb (published in GB of 1024 MiB)."
+    )
+
+    def mistakes(self) -> Iterator[str]:
+        """Yields keys that need others."""
+        yield from super().mistakes()
+        for name, others in (
+            ("published_where", ("published",)),
+            ("published_rows", ("published", "published_columns")),
+            ("published_columns", ("published_rows",)),
+        ):
+            absent = [other for other in others if getattr(self, other) is None]
+            if getattr(self, name) is not None and absent:
+                yield message(
+                    f"{name} without {', '.join(absent)}",
+                    f"{name} with {', '.join(others)}",
+                    "Add the key.",
+                )
+
+
+class Cost(Beside, kind="cost"):
+    """Seconds, GPU-hours, memory and energy of each stage."""
+
+    dense_from: dict[str, str] = free(
+        "Model to another, on which its dense row is measured; its own dense numbers are a row of "
+        "their own."
+    )
+
+    def mistakes(self) -> Iterator[str]:
+        """Yields dense rows of models that are not there."""
+        yield from super().mistakes()
+        for model in self.dense_from or {}:
+            if model not in self.models:
+                yield "dense_from: " + unknown("model of this table", model, self.models)
+
+
+class Table(Cost, kind="table"):
+    """A table of metrics."""
+
+    average: Annotated[
+        dict[str, listed(known("metric", METRIC_LABELS))],
+        Field(min_length=1),
+    ] = free(
+        "Task to its metrics: a column with the mean over these tasks of each one's mean over "
+        "these metrics, where all are there."
+    )
+
+    def mistakes(self) -> Iterator[str]:
+        """Yields tasks that are not there."""
+        yield from super().mistakes()
+        for task in self.average or {}:
+            if task not in self.tasks:
+                yield "average: " + unknown("task of this table", task, self.tasks)
+
+
+class Tradeoff(OneModel, Beside, kind="tradeoff"):
+    """Metrics over sparsity."""
+
+    def mistakes(self) -> Iterator[str]:
+        """Yields published numbers without the rows that they are of."""
+        yield from super().mistakes()
+        if self.published is not None and self.published_rows is None:
+            yield message(
+                "published without published_rows", "published with published_rows", "Add the key."
+            )
+
+
+class Ablation(OneModel, Evaluated, kind="ablation"):
+    """Metrics over something that is varied."""
+
+    sparsities: listed(Sparsity, most=1) = key("One sparsity a figure.")
+    x: Annotated[dict[str, float | str], Field(min_length=1)] = key(
+        "Variant to its place on the x axis, all numbers or all text; a variant without one is a "
+        "horizontal line."
+    )
+    x_label: Text = key("Name of what is varied.")
+    x_scale: Literal["linear", "log"] = free("Scale of numbers on the x axis.", usual="linear")
+
+    def mistakes(self) -> Iterator[str]:
+        """Yields places on the axis that cannot be."""
+        yield from super().mistakes()
+        for variant, value in self.x.items():
+            if variant not in self.variants:
+                yield "x: " + unknown("variant of this figure", variant, self.variants)
+            if self.x_scale == "log" and (isinstance(value, str) or value <= 0):
+                yield message(
+                    f"x.{variant}: {value!r} on a logarithmic axis",
+                    "numbers above 0",
+                    "Correct the value or remove x_scale.",
+                )
+
+
+class SparsityPerBlock(OneModel, OfVariants, kind="sparsity-per-block"):
+    """What each block loses."""
+
+    sparsities: listed(Sparsity, most=1) = key("One sparsity a figure.")
+    tasks: listed(Name) = free("Entries of config/tasks.yaml.")
+
+
+class TrainingCurve(OneModel, OfVariants, kind="training-curve"):
+    """Losses while fine-tuning."""
+
+
+class ScoreScatter(OneModel, kind="score-scatter"):
+    """One score over another."""
+
+    scores: listed(Name, least=2, most=2) = key(
+        "Two entries of config/scores.yaml: the x and the y axis."
+    )
+
+
+class LossLandscape(OneModel, kind="loss-landscape"):
+    """The loss around the dense weights."""
+
+    radius: Positive = key(
+        "Distance from the dense weights to an edge of the grid, in units of the norm of each row "
+        "of weights."
+    )
+    steps: Annotated[int, AfterValidator(_odd), Told("an odd whole number, at least 3")] = key(
+        "Grid points along an axis, odd so that the dense weights are one."
+    )
+    samples: Count = key("Calibration samples whose loss is shown.")
+    batch_size: Count = key("Samples per loss.")
 
 
 def problems(place: str, config: Mapping, name: str) -> Iterator[str]:
@@ -21,25 +243,6 @@ def problems(place: str, config: Mapping, name: str) -> Iterator[str]:
         yield from _task_problems(place, config, name, experiment)
     yield from _label_problems(place, config, name, experiment)
     yield from _dense_problems(place, config, name, experiment)
-    for task, metrics in experiment.get("average", {}).items():
-        if task not in experiment["tasks"]:
-            yield f"{place}.average: " + unknown("task of this table", task, experiment["tasks"])
-        for metric in metrics:
-            if metric not in METRIC_LABELS:
-                yield f"{place}.average: " + unknown("metric", metric, METRIC_LABELS)
-    for variant in experiment.get("x", {}):
-        if variant not in experiment["variants"]:
-            yield f"{place}.x: " + unknown(
-                "variant of this figure", variant, experiment["variants"]
-            )
-    if experiment.get("x_scale") == "log":
-        for variant, value in experiment["x"].items():
-            if isinstance(value, str) or value <= 0:
-                yield message(
-                    f"{place}.x.{variant}: {value!r} on a logarithmic axis",
-                    "numbers above 0",
-                    "Correct the value or remove x_scale.",
-                )
 
 
 def _task_problems(place: str, config: Mapping, name: str, experiment: Mapping) -> Iterator[str]:
@@ -120,11 +323,7 @@ def _label_problems(place: str, config: Mapping, name: str, experiment: Mapping)
 
 def _dense_problems(place: str, config: Mapping, name: str, experiment: Mapping) -> Iterator[str]:
     for model, other in experiment.get("dense_from", {}).items():
-        if model not in experiment["models"]:
-            yield f"{place}.dense_from: " + unknown(
-                "model of this table", model, experiment["models"]
-            )
-        elif other not in config["models"]:
+        if other not in config["models"]:
             yield f"{place}.dense_from: " + unknown("model", other, config["models"])
         elif takes(config, name, other) != takes(config, name, model):
             yield message(

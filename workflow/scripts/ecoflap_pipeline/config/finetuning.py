@@ -22,8 +22,9 @@ def recipe_problems(config: Mapping) -> Iterator[str]:
             found = list(limit_problems(place, part, part.get("held_out", 0)))
             yield from found
             short = short or bool(found)
-        most = [_most_samples(part) for part in settings["data"]]
-        if not short and None not in most:
+        counts = [_most_samples(part) for part in settings["data"]]
+        most = [count for count in counts if count is not None]
+        if not short and len(most) == len(counts):
             for problem in step_problems(settings, sum(most)):
                 yield f"finetuning.{name}: {problem}"
 

@@ -6,13 +6,8 @@ from ecoflap.allocation import exact
 from ecoflap.data import mixes
 from ecoflap.errors import AllocationError, message
 from ecoflap.plugins import (
-    CRITERIA,
     FAMILIES,
-    IMPORTED,
     LOSS_SCORES,
-    RIDGED,
-    SCORES,
-    WHOLE_MODEL,
     missing,
     reads_loss,
     unknown,
@@ -39,21 +34,8 @@ def reference_problems(config: Mapping) -> Iterator[str]:
     yield from environment_problems(config)
     yield from data_problems(config)
     for name, model in config["models"].items():
-        if model["family"] not in FAMILIES:
-            yield f"models.{name}: " + unknown("model family", model["family"], FAMILIES)
-            return
         yield from _donor_problems(f"models.{name}", config, model)
         yield from _calibration_problems(f"models.{name}", config, model, model["calibration"])
-    for name, score in config["scores"].items():
-        if score["estimator"] not in SCORES:
-            yield f"scores.{name}: " + unknown("estimator", score["estimator"], SCORES)
-        settings = {"draws", "epsilon", "shards"} & set(score)
-        if settings and score["estimator"] != "zeroth":
-            yield message(
-                f"scores.{name}: {', '.join(sorted(settings))} with {score['estimator']}",
-                "draws, epsilon and shards with zeroth only",
-                "Remove the key.",
-            )
     yield from finetuning.recipe_problems(config)
     for name, variant in config["variants"].items():
         tuned = "from" in variant
@@ -75,6 +57,8 @@ def reference_problems(config: Mapping) -> Iterator[str]:
             yield message(
                 f"suites.{name} is also the name of a task", "another name", "Rename the suite."
             )
+    if any(name not in config["tasks"] for tasks in config["suites"].values() for name in tasks):
+        return  # told above
     for name in config["experiments"]:
         yield from _experiment_problems(f"experiments.{name}", config, name)
 
@@ -126,31 +110,9 @@ def _calibration_problems(
 
 
 def _variant_problems(place: str, config: Mapping, variant: Mapping) -> Iterator[str]:
-    if variant["criterion"] not in CRITERIA and variant["criterion"] not in WHOLE_MODEL:
-        known = [*CRITERIA, *WHOLE_MODEL]
-        yield f"{place}: " + unknown("criterion", variant["criterion"], known)
-    if "group" in variant and variant["criterion"] not in ("wanda", "ria"):
-        yield message(f"{place}: group", "group with the criterion wanda or ria", "Remove group.")
-    if "ridge" in variant and variant["criterion"] not in RIDGED:
-        allowed = " or ".join(RIDGED)
-        yield message(f"{place}: ridge", f"ridge with the criterion {allowed}", "Remove ridge.")
     if "calibration" in variant:
         yield from missing(place, "calibration", [variant["calibration"]], config["calibrations"])
     yield from allocations.problems(place, config, variant)
-    imported = variant["criterion"] == IMPORTED
-    if imported != ("checkpoint" in variant):
-        yield message(
-            f"{place}: {'no' if imported else 'a'} checkpoint with {variant['criterion']}",
-            f"a checkpoint with the criterion {IMPORTED}, and only there",
-            "Add or remove the key checkpoint.",
-        )
-    further = set(variant) - {"label", "criterion", "calibration", "checkpoint"}
-    if variant["criterion"] in WHOLE_MODEL and further:
-        yield message(
-            f"{place}: {variant['criterion']} with {', '.join(sorted(further))}",
-            "label, criterion and calibration only",
-            "Remove the others: they would decide nothing.",
-        )
 
 
 def _experiment_problems(place: str, config: Mapping, name: str) -> Iterator[str]:
@@ -165,9 +127,7 @@ def _experiment_problems(place: str, config: Mapping, name: str) -> Iterator[str
         )
         for problem in missing(place, kind, experiment.get(key, []), config[key])
     ]
-    seeds, variants = experiment.get("seeds", {}), experiment.get("variants", [])
-    seeded = seeds if isinstance(seeds, Mapping) else ()
-    problems += missing(f"{place}.seeds", "variant of this experiment", seeded, variants)
+    variants = experiment.get("variants", [])
     yield from problems
     if problems:
         return
@@ -239,7 +199,6 @@ def _sparsity_problems(place: str, config: Mapping, variant: str, sparsity: str)
         entry = config["variants"][pruned_as(config, variant)]
         if p == 0:
             yield message(f"{place}: sparsity {sparsity}", "above 0", "The dense row is implied.")
-        if entry.get("max_sparsity") != "auto":  # told with the variant
-            yield from allocations.sparsity_problems(place, entry, sparsity)
+        yield from allocations.sparsity_problems(place, entry, sparsity)
     except AllocationError as error:
         yield f"{place}: {error}"
