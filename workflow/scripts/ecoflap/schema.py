@@ -289,50 +289,45 @@ def problems(model: Any, content: object, place: str = "") -> Iterator[str]:
     found = mistakes(model, content)
     unclear = any(mistake.path == (getattr(model, "KIND", ""),) for mistake in found)
     for mistake in found:
-        names = [place, *map(str, mistake.path)] if place else [*map(str, mistake.path)]
-        error, seen = mistake.error["type"], mistake.error["input"]
+        names = [*([place] if place else []), *map(str, mistake.path)]
         said = mistake.error.get("ctx", {}).get("error")
-        start = f"{'.'.join(names)}: " if names else ""
         if isinstance(said, _MisfitError):
-            yield from (Misfit(start + each) for each in said.args)
+            yield from (Misfit(_at(names) + each) for each in said.args)
         elif said and said.args:
-            yield f"{start}{said}"
-        elif error in ("extra_forbidden", "invalid_key"):  # told once the kind is known
-            others = model.KINDS if len(mistake.path) == 1 else {}
-            yield from [] if unclear and others else [_unused(names, seen, mistake.kind, others)]
-        else:
-            yield _told(names, seen, mistake)
+            yield f"{_at(names)}{said}"
+        elif mistake.error["type"] not in ("extra_forbidden", "invalid_key"):
+            yield _told(names, mistake)
+        elif not (unclear and model.KINDS and len(mistake.path) == 1):  # else told later
+            yield _unused(names, mistake, model.KINDS if len(mistake.path) == 1 else {})
 
 
-def _unused(names: list[str], seen: object, model: type[Entry], others: Mapping) -> str:
+def _at(names: list[str]) -> str:
+    return f"{'.'.join(names)}: " if names else ""
+
+
+def _unused(names: list[str], mistake: Mistake, others: Mapping) -> str:
     """Says that a key is not known, or which other kinds of entry use it."""
-    *parents, name = names
-    use = [other for other, kind in others.items() if name in fields(kind)]
-    if use:
+    name, model = names[-1], mistake.kind
+    if use := [other for other, kind in others.items() if name in fields(kind)]:
         only = f"nothing here: {name} is for {', '.join(use)} alone"
-        return message(f"{'.'.join(names)}: {seen!r}", only, model.ELSEWHERE)
-    place = f"{'.'.join(parents)}: " if parents else ""
+        return message(f"{_at(names)}{mistake.error['input']!r}", only, model.ELSEWHERE)
     keys = list(fields(model))
     remedy = suggestion(name, keys) or "Remove it."
-    return message(f"{place}unknown key {name!r}", ", ".join(keys), remedy)
+    return message(f"{_at(names[:-1])}unknown key {name!r}", ", ".join(keys), remedy)
 
 
-def _told(names: list[str], seen: object, mistake: Mistake) -> str:
+def _told(names: list[str], mistake: Mistake) -> str:
     what, about = allowed(mistake.kind, mistake.metadata), mistake.about
-    if mistake.error["type"] == "missing":
-        *parents, name = names
-        place = f"{'.'.join(parents)}: " if parents else ""
-        return message(f"{place}no {name}", what, f"Add the key. {name}: {about}")
+    error, seen = mistake.error["type"], mistake.error["input"]
+    if error == "missing":
+        missing = f"{_at(names[:-1])}no {names[-1]}"
+        return message(missing, what, f"Add the key. {names[-1]}: {about}")
     if mistake.error["loc"][-1:] == ("[key]",):
-        return message(f"{'.'.join(names)}: the name {seen!r}", what, "Rename it.")
+        return message(f"{_at(names)}the name {seen!r}", what, "Rename it.")
+    near = suggestion(seen, get_args(mistake.kind)) if error == "literal_error" else ""
     if number := _meant(mistake.kind, seen):
-        return message(
-            f"{'.'.join(names)}: {seen!r}", what, f"YAML reads text here: write {number}."
-        )
-    near = (
-        suggestion(seen, get_args(mistake.kind)) if mistake.error["type"] == "literal_error" else ""
-    )
-    return message(f"{'.'.join(names)}: {seen!r}", what, near or about or "Correct the value.")
+        near = f"YAML reads text here: write {number}."
+    return message(f"{_at(names)}{seen!r}", what, near or about or "Correct the value.")
 
 
 def _meant(kind: Any, seen: object) -> str | None:
