@@ -8,7 +8,8 @@ import yaml
 
 from ecoflap.allocation import METHODS, largest_sparsity
 from ecoflap.errors import ConfigError
-from ecoflap.plugins import SCORES, TASKS
+from ecoflap.evaluation.metrics import METRICS
+from ecoflap.plugins import METRIC_LABELS, SCORES, TASKS
 from ecoflap.schema import Entry, fields
 from ecoflap_pipeline import params, points, targets
 from ecoflap_pipeline.config import check as configuration
@@ -583,3 +584,68 @@ def test_the_papers_configuration_is_right_and_every_experiment_counts_its_jobs(
     # dense models: generation on four, both matching ones on one.
     assert table1["evaluate_model"] == 7 * (4 + 1) + 4 + 1 + 1
     assert table1["prune_model"] == 7
+
+
+@pytest.mark.parametrize("label", ["Removed", "Seconds", "Sparsity", "Average"])
+def test_a_task_may_not_be_called_like_a_column_of_the_table(label):
+    config = shipped()
+    config["tasks"]["scene-vqa"]["label"] = label
+    with pytest.raises(ConfigError, match=f"the heading '{label}' is that of the table itself"):
+        configuration.check(config, ROOT)
+
+
+def test_no_two_columns_have_one_heading():
+    config = shipped()
+    config["tasks"]["scene-vqa"]["label"] = f"{config['tasks']['captions']['label']} CIDEr"
+    with pytest.raises(ConfigError, match="CIDEr' is that of task '[a-z-]+' and of task"):
+        configuration.check(config, ROOT)
+
+
+def test_the_metrics_of_an_average_are_those_of_its_tasks():
+    config = shipped()
+    config["experiments"]["demo-table1"]["average"] = {"scene-vqa": ["cider"]}
+    with pytest.raises(
+        ConfigError, match="average.scene-vqa: unknown metric 'cider'. Allowed: accuracy"
+    ):
+        configuration.check(config, ROOT)
+
+
+def test_places_on_an_axis_are_all_numbers_or_all_text():
+    config = shipped()
+    config["experiments"]["demo-ablation"]["x"] = {"ecoflap-first": 1, "ecoflap-zeroth": "a"}
+    with pytest.raises(ConfigError, match="x: numbers and text"):
+        configuration.check(config, ROOT)
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        (None, "no module 'mine.method'"),
+        ("def prune():", "line 1: expected an indented block"),
+        ("UPDATES_WEIGHTS = NEEDS_INPUTS = False\n", "has no statistics, prune"),
+    ],
+)
+def test_a_module_that_is_no_criterion_is_told_before_any_job(source, said, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    if source is not None:
+        (tmp_path / "mine").mkdir()
+        (tmp_path / "mine" / "__init__.py").touch()
+        (tmp_path / "mine" / "method.py").write_text(source)
+    config = shipped()
+    config["variants"]["wanda"]["criterion"] = "mine.method"
+    with pytest.raises(ConfigError, match=f"variants.wanda.criterion: .*{said}"):
+        configuration.check(config, ROOT)
+
+
+def test_an_entry_like_a_list_is_told():
+    config = shipped()
+    config["experiments"]["mine"] = {"like": ["demo-table1"]}
+    with pytest.raises(ConfigError, match=r"experiments.mine.like: unknown experiment"):
+        configuration.check(config, ROOT)
+
+
+def test_what_a_kind_of_task_measures_has_a_heading_and_is_computed():
+    for kind, task in TASKS.items():
+        assert set(task.metrics) <= set(METRIC_LABELS)
+        if kind in METRICS:
+            assert set(task.metrics) == set(METRICS[kind])

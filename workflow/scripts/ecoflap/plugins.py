@@ -119,11 +119,57 @@ class Family:
     @property
     def generates(self) -> bool:
         """Whether its models answer prompts in words of their own."""
-        return bool({"vqa", "captioning"} & set(self.tasks))
+        return any(TASKS[kind].written for kind in self.tasks)
 
 
-# What the examples of a calibration format or of a kind of task must hold; the views that are not
-# named here are zero-shot classification tasks.
+@dataclass(frozen=True)
+class Task:
+    """What a kind of task asks and measures.
+
+    Attributes:
+        metrics: What it can measure.
+        view: What its examples must hold; empty for a view with classes, or for no data set.
+        placeholders: What its prompt must hold.
+        written: Whether the model answers in texts that are generated.
+        formats: Formats of samples that show a model what the task shows it.
+        hub: Its name in the hub's index of results.
+    """
+
+    metrics: tuple[str, ...] = ("accuracy",)
+    view: str = ""
+    placeholders: tuple[str, ...] = ()
+    written: bool = False
+    formats: tuple[str, ...] = ()
+    hub: str = "other"
+
+
+RECALL = ("tr1", "tr5", "tr10", "ir1", "ir5", "ir10")
+TASKS = {
+    "vqa": Task(
+        view="vqa",
+        placeholders=("question",),
+        written=True,
+        formats=("question-answer",),
+        hub="visual-question-answering",
+    ),
+    "captioning": Task(
+        ("cider", "spice"),
+        view="captions",
+        written=True,
+        formats=("prompt-caption", "image-caption"),
+        hub="image-to-text",
+    ),
+    "retrieval": Task(("tr1", "ir1"), view="retrieval", formats=("prompt-caption",)),
+    "corpus-retrieval": Task(RECALL, view="captions", formats=("image-caption",)),
+    "classification": Task(
+        placeholders=("label",), formats=("image-label",), hub="zero-shot-image-classification"
+    ),
+    "multiple-choice": Task(hub="multiple-choice"),
+    "perplexity": Task(("perplexity",), view="text", hub="text-generation"),
+    "image-pair": Task(formats=("image-pair",)),
+}
+# What the examples of a calibration format must hold; the views that are not named here or above
+# are zero-shot classification tasks.
 VIEWS = {
     "prefix-target": "captions",
     "image-caption": "captions",
@@ -132,11 +178,7 @@ VIEWS = {
     "image-pair": "pairs",
     "text-windows": "text",
     "text-prefix-target": "text",
-    "vqa": "vqa",
-    "captioning": "captions",
-    "retrieval": "retrieval",
-    "corpus-retrieval": "captions",
-    "perplexity": "text",
+    **{kind: task.view for kind, task in TASKS.items() if task.view},
 }
 # What tasks measure, as a reader sees it.
 METRIC_LABELS = {
@@ -248,8 +290,7 @@ FAMILIES = {
         config_file="open_clip_config.json",
     ),
 }
-# What a calibration sample can be, and what a task can ask.
+# What a calibration sample can be.
 FORMATS = tuple(dict.fromkeys(form for each in FAMILIES.values() for form in each.formats))
-TASKS = tuple(dict.fromkeys(kind for each in FAMILIES.values() for kind in each.tasks))
 # Environments other than the pipeline's own, and the package that tells each.
 ENVIRONMENTS = {"lavis": "lavis", "open-clip": "open_clip"}

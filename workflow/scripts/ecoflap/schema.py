@@ -26,7 +26,7 @@ from pydantic import (
 from pydantic.fields import FieldInfo
 
 from ecoflap.errors import ConfigError, message
-from ecoflap.plugins import suggestion, unknown
+from ecoflap.plugins import Registry, suggestion, unknown
 
 BOUNDS = {
     "ge": "at least {}",
@@ -57,6 +57,7 @@ class Entry(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
     KIND: ClassVar[str] = ""  # the key that says which of its kinds an entry is
     KINDS: ClassVar[dict[str, type["Entry"]]] = {}  # they add themselves
+    NEEDED: ClassVar[tuple[str, ...]] = ()  # in words, where the kinds do not need the same keys
     ELSEWHERE: ClassVar[str] = "Remove it."  # what to do with a key of another kind
 
     def __init_subclass__(cls, kind: str = "", **options: Any) -> None:
@@ -123,9 +124,10 @@ def known(kind: str, names: Iterable[str]) -> Any:
 
     def check(name: str) -> str:
         if name not in names:
-            raise ValueError(unknown(kind, name, names))
+            raise ValueError(unknown(kind, name, [*names, *elsewhere]))
         return name
 
+    elsewhere = ["a module with a dot, my_package.my_module"] if isinstance(names, Registry) else []
     return Annotated[str, AfterValidator(check), Told(names=tuple(names))]
 
 
@@ -175,7 +177,8 @@ def allowed(kind: Any, metadata: Iterable = (), style: str = "{}") -> str:
         parts = [f"{what} (each {allowed(args[-1], style=style)})"]
     elif isclass(kind) and issubclass(kind, Entry):
         keys = fields(kind)
-        needed = [name for name, field in keys.items() if field.is_required()] or keys
+        always = [name for name, field in keys.items() if field.is_required()]
+        needed = kind.NEEDED or always or keys
         parts = [f"a mapping with {', '.join(map(style.format, needed))}"]
     else:
         parts = [PLAIN[kind]]
@@ -259,7 +262,8 @@ def _located(kind: Any, error: Mapping) -> Mistake:
             parts.pop(0)
             if whole := not parts:
                 break
-            wanted = list if isinstance(parts[0], int) else dict
+            listed_at = isinstance(parts[0], int) and parts[1:2] != ["[key]"]
+            wanted = list if listed_at else dict
             kind = next(each for each in args if get_origin(_bare(each)[0]) is wanted)
             metadata = ()
             continue

@@ -112,7 +112,7 @@ def _source(folder: Path, parts: Sequence[str]) -> Path | None:
 def _imports(path: Path, scripts: Path, own: str, _mtime: int, _size: int) -> tuple[Path, ...]:
     """Returns the modules of these packages that a file imports; ``from a import b``: a and a.b."""
     found: list[Path | None] = []
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"), filename=str(path))):
         if isinstance(node, ast.Import):
             found += [module_file(alias.name, scripts, own) for alias in node.names]
         elif isinstance(node, ast.ImportFrom):

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
-from ecoflap.plugins import FAMILIES, IMPORTED, WHOLE_MODEL
+from ecoflap.plugins import FAMILIES, IMPORTED, TASKS, WHOLE_MODEL
 
 DENSE = "dense"
 DENSE_SPARSITY = "0.0"
@@ -144,6 +144,12 @@ def tasks_of(config: Mapping, suite: str) -> dict[str, dict]:
         if "dataset" in entry:
             entry["dataset"] = located(config, entry["dataset"])
     return found
+
+
+def metrics_of(task: Mapping) -> list[str]:
+    """Returns what a task measures."""
+    usual = ["cider"] if task["kind"] == "captioning" else TASKS[task["kind"]].metrics
+    return list(task.get("metrics", usual))
 
 
 def located(config: Mapping, dataset: Mapping) -> dict:

@@ -8,6 +8,8 @@ A criterion is a module with
   batches, or ``None`` if it looks at the weights alone,
 * ``prune(weight, statistics, selection)``: the pruned weight and the mask; those in `RIDGED` take
   a ``ridge`` too.
+
+The same arguments give the same result: a criterion is given no seed.
 """
 
 import math
@@ -17,6 +19,8 @@ import torch
 from ecoflap.criteria._selection import UNSTRUCTURED, Selection
 from ecoflap.errors import PruningError
 from ecoflap.plugins import CRITERIA, RIDGED
+
+__all__ = ["Selection", "prune_matrix"]
 
 
 def prune_matrix(

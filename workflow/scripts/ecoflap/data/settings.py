@@ -9,7 +9,7 @@ from pydantic import Field
 
 from ecoflap.data import mixes
 from ecoflap.errors import message
-from ecoflap.plugins import FORMATS, VIEWS
+from ecoflap.plugins import FORMATS, TASKS, VIEWS
 from ecoflap.schema import Count, Entry, Name, free, key, problems, refuse
 
 # The formats of samples that have a prompt, and the kind of task whose prompt is of the same form.
@@ -18,7 +18,6 @@ SAMPLE_PROMPTS = {
     "question-answer": "vqa",
     "prompt-caption": "captioning",
 }
-PLACEHOLDERS = {"vqa": {"question"}, "classification": {"label"}}
 ANSWERED = ("prefix-target", "prompt-caption", "question-answer")  # with a prompt and a target
 LOCATED = ("layout", "folder", "hub", "revision", "files", "columns")  # where a data set is
 Tokens = Annotated[int, Field(ge=2)]
@@ -81,6 +80,7 @@ class Calibration(Entry):
     """A calibration set. Read by `extract_calibration`, `choose_plan` and `prune_model`."""
 
     KINDS = {}
+    NEEDED = ("dataset", "format", "samples; or parts")
     held_out: Count = key(
         "Further samples, for `allocation: auto`; of each part of a mix its share.", 32
     )
@@ -164,7 +164,7 @@ class Mix(Calibration, kind="a mix"):
 
 def view_problems(use: str, view: str) -> Iterator[str]:
     """Yields whether a view of a data set does not fit a format of samples or a kind of task."""
-    allowed, named = VIEWS.get(use), set(VIEWS.values()) | {"retrieval"}
+    allowed, named = VIEWS.get(use), set(VIEWS.values())
     if view != allowed if allowed else view in named:
         yield message(
             f"{use} with the view '{view}'",
@@ -175,7 +175,7 @@ def view_problems(use: str, view: str) -> Iterator[str]:
 
 def prompt_problems(kind: str, prompt: str) -> Iterator[str]:
     """Yields whether a prompt has other placeholders than those of a kind of task."""
-    wanted = PLACEHOLDERS.get(kind, set())
+    wanted = set(TASKS[kind].placeholders)
     try:
         fields = [field for _, *field in Formatter().parse(prompt)]
         plain = all(not spec and not conversion for _, spec, conversion in fields)

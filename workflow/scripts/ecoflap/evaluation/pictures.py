@@ -7,20 +7,11 @@ from ecoflap import data
 from ecoflap.data.encoding import naming
 from ecoflap.data.formats import prepare
 from ecoflap.engine.checks import check_batch
-from ecoflap.plugins import FAMILIES
+from ecoflap.plugins import FAMILIES, TASKS
 
 if TYPE_CHECKING:
     from ecoflap.models.model import Model
 
-# The formats of samples that show a model what a kind of task shows it; the first of its family.
-FORMATS = {
-    "vqa": ("question-answer",),
-    "captioning": ("prompt-caption", "image-caption"),
-    "retrieval": ("prompt-caption",),
-    "corpus-retrieval": ("image-caption",),
-    "classification": ("image-label",),
-    "image-pair": ("image-pair",),
-}
 SAMPLES = 2  # a contrastive loss needs two
 
 
@@ -36,7 +27,7 @@ def check_tasks(model: "Model", suite: Mapping[str, Mapping]) -> None:
     """
     for task in suite.values():
         taken = FAMILIES[model.family].formats if model.family in FAMILIES else ()
-        form = next((form for form in FORMATS.get(task["kind"], ()) if form in taken), None)
+        form = next((form for form in TASKS[task["kind"]].formats if form in taken), None)
         if form is None or model.masks:
             continue
         examples = data.load({**task["dataset"], "limit": SAMPLES})

@@ -8,6 +8,7 @@ import pandas as pd
 
 from ecoflap.evaluation import metrics, tasks
 from ecoflap.evaluation.pictures import check_tasks
+from ecoflap.plugins import TASKS
 
 if TYPE_CHECKING:
     from ecoflap.models.abilities import Writing
@@ -60,5 +61,5 @@ def decoding(model: "Model", suite: Mapping[str, Mapping]) -> dict[str, dict]:
     return {
         name: cast("Writing", model).decoding(**tasks.search(task))
         for name, task in suite.items()
-        if task["kind"] in tasks.WRITTEN
+        if TASKS[task["kind"]].written
     }

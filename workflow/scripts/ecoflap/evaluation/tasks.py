@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 COLUMNS = ["id", "subset", "text", "references", "values"]
 BATCH_SIZE = 64
-WRITTEN = ("vqa", "captioning")  # kinds of task for which texts are generated
 MOST_VALUES = 100  # numbers kept per prediction; ImageNet's thousand would fill the disk
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ecoflap.data import mixes
 from ecoflap.export.markup import code, markdown
-from ecoflap.plugins import METRIC_LABELS
+from ecoflap.plugins import METRIC_LABELS, TASKS
 
 if TYPE_CHECKING:
     import torch
@@ -21,13 +21,6 @@ HUB_ID = re.compile(r"[A-Za-z0-9._-]+/[A-Za-z0-9._-]+")
 # Licences that the hub knows by these names; any other is `other` with its own words.
 LICENCES = ("apache-2.0", "mit", "bsd-3-clause", "bsd-2-clause", "cc-by-4.0", "cc-by-nc-4.0")
 # What the hub calls our kinds of tasks.
-HUB_TASKS = {
-    "vqa": "visual-question-answering",
-    "captioning": "image-to-text",
-    "classification": "zero-shot-image-classification",
-    "perplexity": "text-generation",
-    "multiple-choice": "multiple-choice",
-}
 TOKENS_COUNTED = {
     "all": "",
     "text": ", image tokens of the language tower left out of the statistics",
@@ -301,7 +294,7 @@ def _metadata(facts: Facts, model: "Model") -> "ModelCardData":
     library = type(model.module).__module__.partition(".")[0]
     results = [
         EvalResult(
-            task_type=HUB_TASKS.get(result.kind, "other"),
+            task_type=TASKS[result.kind].hub,
             task_name=result.task,
             dataset_type=result.dataset[0],
             dataset_name=result.dataset[0],

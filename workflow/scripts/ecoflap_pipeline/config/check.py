@@ -24,6 +24,8 @@ MERGE = "tag:yaml.org,2002:merge"
 ID = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 STAGES = ("calibrations", "scores", "allocations", "evaluations", "exports", "tables", "figures")
 OTHER_TARGETS = ("all", "preflight", "download", "verify")
+FILES = {"suites": "tasks"}  # where a section stands that has no file of its own
+LONGEST = 100  # letters of a name: paths have several
 RESERVED = {"variants": (DENSE,), "experiments": (*OTHER_TARGETS, *STAGES)}
 
 
@@ -109,7 +111,7 @@ def _section_problems(section: str, content: object, given: object) -> Iterator[
         yield message(
             f"config: section '{section}' is missing or empty",
             "a mapping with at least one entry",
-            f"See config/{section}.yaml.",
+            f"See config/{FILES.get(section, section)}.yaml.",
         )
     elif section == "plotting":
         yield from _entry_problems(section, SECTIONS[section], content, given)
@@ -155,7 +157,7 @@ def _fill_alike(section: str, content: object) -> Iterator[str]:
     alike = {name: e for name, e in entries.items() if isinstance(e, dict) and "like" in e}
     for name, entry in alike.items():
         other = entry.pop("like")
-        if other in alike or other not in entries:
+        if not isinstance(other, str) or other in alike or other not in entries:
             known = [name for name in entries if name not in alike]
             kind = f"{section.removesuffix('s')} with all keys"
             yield f"{section}.{name}.like: " + unknown(kind, other, known)
@@ -194,10 +196,11 @@ def _unnameable(place: str, content: object, *, named: bool = False) -> Iterator
 
 def _id_problems(section: str, content: Mapping) -> Iterator[str]:
     for name in content:
-        if not (isinstance(name, str) and ID.fullmatch(name)):
+        if not (isinstance(name, str) and ID.fullmatch(name) and len(name) <= LONGEST):
             yield message(
                 f"{section}: the name {name!r} cannot be part of a path",
-                "lower-case letters and digits, separated by single hyphens",
+                "lower-case letters and digits, separated by single hyphens, at most "
+                f"{LONGEST} characters",
                 "Rename the entry, and quote it if it is a number.",
             )
         if name in RESERVED.get(section, ()):

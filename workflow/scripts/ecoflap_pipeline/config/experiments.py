@@ -8,9 +8,11 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field
 
 from ecoflap.errors import message
-from ecoflap.plugins import FAMILIES, METRIC_LABELS, unknown
+from ecoflap.plugins import FAMILIES, METRIC_LABELS, missing, unknown
 from ecoflap.schema import Count, Entry, Name, Positive, Text, Told, form, free, key, known, listed
+from ecoflap_pipeline import points
 from ecoflap_pipeline.points import needs_plan, suites_of, takes, tasks_of
+from ecoflap_pipeline.report import headings
 from ecoflap_pipeline.targets import FIGURES, TABLES
 
 Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
@@ -97,7 +99,7 @@ class Beside(Evaluated):
     published_columns: Annotated[
         dict[
             form(
-                "^([a-z0-9-]+/[a-z0-9]+|average|seconds|peak_memory_mb)$",
+                "^([a-z0-9-]+/[a-z0-9_]+|average|seconds|peak_memory_mb)$",
                 "task/metric, average, seconds or peak_memory_mb",
             ),
             str,
@@ -186,6 +188,8 @@ class Ablation(OneModel, Evaluated, kind="ablation"):
     def mistakes(self) -> Iterator[str]:
         """Yields places on the axis that cannot be."""
         yield from super().mistakes()
+        if len({isinstance(value, str) for value in self.x.values()}) > 1:
+            yield message("x: numbers and text", "all numbers or all text", "Quote all or none.")
         for variant, value in self.x.items():
             if variant not in self.variants:
                 yield "x: " + unknown("variant of this figure", variant, self.variants)
@@ -241,6 +245,8 @@ def problems(place: str, config: Mapping, name: str) -> Iterator[str]:
     experiment = config["experiments"][name]
     if experiment.get("tasks"):
         yield from _task_problems(place, config, name, experiment)
+        yield from _heading_problems(place, config, experiment)
+        yield from _metric_problems(place, config, experiment)
     yield from _label_problems(place, config, name, experiment)
     yield from _dense_problems(place, config, name, experiment)
 
@@ -282,16 +288,45 @@ def _task_problems(place: str, config: Mapping, name: str, experiment: Mapping) 
                     )
 
 
+def _heading_problems(place: str, config: Mapping, experiment: Mapping) -> Iterator[str]:
+    """Two columns with one heading would be one column, with the numbers of the last."""
+    taken = dict.fromkeys(headings.OWN if experiment["kind"] in TABLES else (), "the table itself")
+    for task in experiment["tasks"]:
+        entry = config["tasks"][task]
+        for metric in points.metrics_of(entry):
+            heading = headings.of_task(entry["label"], metric)
+            if heading in taken:
+                yield message(
+                    f"{place}: the heading '{heading}' is that of {taken[heading]} and of task "
+                    f"'{task}'",
+                    "a heading of its own for each column",
+                    f"Change the label of task '{task}'.",
+                )
+            taken[heading] = f"task '{task}'"
+
+
+def _metric_problems(place: str, config: Mapping, experiment: Mapping) -> Iterator[str]:
+    average = experiment.get("average", {})
+    columns = (column.split("/") for column in experiment.get("published_columns", {}))
+    named = [
+        *(("average", task, metric) for task, metrics in average.items() for metric in metrics),
+        *(("published_columns", *column) for column in columns if len(column) == 2),
+    ]
+    for part, task, metric in named:
+        if task in config["tasks"]:
+            measured = points.metrics_of(config["tasks"][task])
+            yield from missing(f"{place}.{part}.{task}", "metric", [metric], measured)
+
+
 def _label_problems(place: str, config: Mapping, name: str, experiment: Mapping) -> Iterator[str]:
-    for kind in ("variants", "tasks"):
-        labels = [config[kind][entry]["label"] for entry in experiment.get(kind, [])]
-        labels += ["Dense"] if kind == "variants" else []
-        for label in sorted({label for label in labels if labels.count(label) > 1}):
-            yield message(
-                f"{place}: two {kind} with the label '{label}'",
-                "a label of its own for each row and column",
-                "Change one label.",
-            )
+    labels = [config["variants"][entry]["label"] for entry in experiment.get("variants", [])]
+    labels += ["Dense"]
+    for label in sorted({label for label in labels if labels.count(label) > 1}):
+        yield message(
+            f"{place}: two variants with the label '{label}'",
+            "a label of its own for each row",
+            "Change one label.",
+        )
     for one, other in combinations(experiment["models"], 2):
         label = config["models"][one]["label"]
         both = set(takes(config, name, one)) & set(takes(config, name, other))

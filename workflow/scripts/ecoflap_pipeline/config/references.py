@@ -14,6 +14,7 @@ from ecoflap.plugins import (
 )
 from ecoflap_pipeline.config import allocations, calibrations, experiments, finetuning
 from ecoflap_pipeline.config.data import data_problems
+from ecoflap_pipeline.config.plugins import plugin_problems
 from ecoflap_pipeline.points import (
     DENSE,
     calibration_of,
@@ -32,6 +33,7 @@ def reference_problems(config: Mapping) -> Iterator[str]:
     """
     yield from missing("run", "experiment", config["run"], config["experiments"])
     yield from environment_problems(config)
+    yield from plugin_problems(config)
     yield from data_problems(config)
     for name, model in config["models"].items():
         yield from _donor_problems(f"models.{name}", config, model)

@@ -14,7 +14,7 @@ class Task(Entry):
 
     KIND, KINDS = "kind", {}
     label: Text = key("Column name in tables and figures.")
-    kind: Literal[TASKS] = key(
+    kind: Literal[tuple(TASKS)] = key(
         "What the model does and which metrics follow: retrieval is against given distractors, "
         "corpus-retrieval all against all, multiple-choice a task of lm-eval."
     )

@@ -150,12 +150,12 @@ class Layerwise(Whole):
         "What Wanda and RIA compare.",
         usual="rows in language towers and CLIP, the matrix in other vision towers, as published",
     )
-    ridge: form(r"^(0[.][0-9]*[1-9][0-9]*|[1-9][0-9]*([.][0-9]+)?)$", "a quoted number above 0") = (
-        free(
-            "What SparseGPT and ADMM add to the diagonal of X^T X: this part of each feature's own "
-            "entry.",
-            usual="SparseGPT as published, 0.01 of the mean entry; ADMM 0.1",
-        )
+    ridge: form(
+        r"^(0[.][0-9]*[1-9][0-9]*|[1-9][0-9]*([.][0-9]+)?)$", "a quoted decimal number above 0"
+    ) = free(
+        "What SparseGPT and ADMM add to the diagonal of X^T X: this part of each feature's own "
+        "entry.",
+        usual="SparseGPT as published, 0.01 of the mean entry; ADMM 0.1",
     )
     pattern: form(
         "^(unstructured|([1-9][0-9]?|n):[1-9][0-9]?)$",

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from ecoflap.errors import message
-from ecoflap.plugins import METRIC_LABELS, unknown
+from ecoflap.plugins import unknown
 from ecoflap_pipeline.points import DENSE
 
 # As seen from where the workflow runs.
@@ -108,12 +108,10 @@ def _name_problems(place: str, config: Mapping, entry: Mapping, rows: list) -> I
     columns = [column for column in rows[0] if column not in KEYS]
     others = (*COST_UNITS, AVERAGE)
     for key, column in entry["published_columns"].items():
-        task, _, metric = key.partition("/")
+        task = key.partition("/")[0]
         if key not in others and task not in config["tasks"]:
             yield f"{place}.published_columns: " + unknown(
                 "task", task, [*config["tasks"], *others]
             )
-        elif key not in others and metric not in METRIC_LABELS:
-            yield f"{place}.published_columns: " + unknown("metric", metric, METRIC_LABELS)
         if column not in columns:
             yield f"{place}.published_columns: " + unknown("published column", column, columns)

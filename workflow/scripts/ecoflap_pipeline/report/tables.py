@@ -8,24 +8,10 @@ import pandas as pd
 from ecoflap.export import markup
 from ecoflap.plugins import METRIC_LABELS
 from ecoflap_pipeline.points import DENSE
+from ecoflap_pipeline.report import headings
+from ecoflap_pipeline.report.headings import COSTS
 from ecoflap_pipeline.report.published import AVERAGE, COST_UNITS
 
-COSTS = {
-    "achieved_sparsity": ("Removed", 100),
-    "whole_model_sparsity": ("of all", 100),
-    "tokens_per_feature": ("Tokens per feature (least)", 1),
-    "calibration_seconds": ("Calibration (s)", 1),
-    "scoring_seconds": ("Scoring (s)", 1),
-    "choosing_seconds": ("Choosing p_max (s)", 1),
-    "allocation_seconds": ("Allocation (s)", 1),
-    "pruning_seconds": ("Pruning (s)", 1),
-    "finetuning_seconds": ("Fine-tuning (s)", 1),
-    "evaluation_seconds": ("Evaluation (s)", 1),
-    "seconds": ("Seconds", 1),
-    "gpu_hours": ("GPU-hours", 1),
-    "peak_memory_mb": ("Memory (MiB)", 1),
-    "joules": ("Energy (kJ)", 1 / 1000),
-}
 COST_NOTE = (
     "Mean over the calibration seeds. Of the computing itself, without starting Python and loading "
     "the model; allocation: the whole job. Seconds and memory: scoring, choosing p_max, pruning "
@@ -139,12 +125,11 @@ def _method(variant: str, labels: Mapping) -> str:
 def _column(key: str, labels: Mapping) -> str:
     """Returns the heading of task/metric, of the average or of a cost."""
     if key == AVERAGE:
-        return "Average"
+        return headings.AVERAGE
     if key in COSTS:
         return COSTS[key][0]
     task, _, metric = key.partition("/")
-    label = labels["tasks"][task]
-    return label if metric == "accuracy" else f"{label} {METRIC_LABELS[metric]}"
+    return headings.of_task(labels["tasks"][task], metric)
 
 
 def _published(cells: Iterable[Mapping], settings: Mapping) -> pd.DataFrame:
