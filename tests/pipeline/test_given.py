@@ -98,7 +98,7 @@ def test_a_criterion_of_another_package_is_hashed_with_what_it_imports(tmp_path,
     _hashed.cache_clear()
     assert after.prune_code(point)["hash"] != before["hash"]
     assert after.prune_code(of(**POINT)) == others
-    with pytest.raises(ConfigError, match="no source file of the plug-in 'outside.gone'"):
+    with pytest.raises(ConfigError, match="no module 'outside.gone'"):
         given(variants={"mine": {**entry, "criterion": "outside.gone"}}).prune_code(point)
 
 

@@ -179,5 +179,5 @@ def test_a_criterion_of_another_package_gets_its_row_and_nothing_else_runs(copie
     assert "| Largest first | 0.5 |" in table
     code, output = copied.snakemake()
     assert code != 0
-    assert "no source file of the plug-in 'outside.largest'" in output
+    assert "variants.outside.criterion: no module 'outside.largest'" in output
     copied.write_config(SMALL)

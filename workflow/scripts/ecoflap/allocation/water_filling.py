@@ -36,7 +36,7 @@ def budgets(
         The weights kept per group: their sum is exact, none is above the group's size, and none
         below ``ceil(n_g (1 - p_max))`` (the floor is rounded down only where the budget is too
         tight for that, within one weight per group). For groups of one size, a larger score
-        never keeps less.
+        never keeps less, but for scores below `NEGLIGIBLE` of the largest, which count as 0.
 
     Raises:
         AllocationError: for scores or budgets without a solution, naming the group.
