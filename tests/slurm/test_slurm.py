@@ -118,7 +118,7 @@ def submitted(cluster, tmp_path_factory):
 def test_each_job_is_in_the_queue_s_history_with_what_its_rule_asks_for(submitted):
     _, output = submitted
     stats = output.partition("Job stats:")[2].partition("\n\n")[0]
-    expected = dict(re.findall(r"^(\w+) +(\d+)$", stats, re.M))
+    expected = dict(re.findall(r"^([\w-]+) +(\d+)$", stats, re.M))
     del expected["demo-table2"], expected["total"]  # these compute nothing
     jobs = history(output)
     assert {job.state for job in jobs} == {"COMPLETED"}
