@@ -41,6 +41,21 @@ assert report["achieved_sparsity"].between(0.35, 0.61).all()
     run_python(code + check, project.folder)
 
 
+def test_the_criterion_to_copy_removes_what_is_nearest_to_the_mean_of_its_row(tmp_path):
+    (code,) = blocks("python", PAGES["CONTRIBUTING"])
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "nearest.py").write_text(code)
+    check = """
+import torch
+from ecoflap.criteria import prune_matrix
+weight = torch.tensor([[0.0, 4.0, 9.0, 3.0], [8.0, -2.0, 1.0, 1.0]])  # both rows: mean 4 and 2
+pruned, mask = prune_matrix(weight, None, sparsity=0.5, criterion="mine.nearest")
+assert mask.tolist() == [[False, True, False, True], [False, False, True, True]], mask
+assert pruned.tolist() == [[0, 0, 9, 0], [8, -2, 0, 0]]
+"""
+    run_python(check, tmp_path)
+
+
 def test_the_python_of_the_library_page_runs(project):
     check = """
 import pandas as pd

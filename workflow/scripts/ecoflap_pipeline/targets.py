@@ -113,12 +113,12 @@ def suites_asked(config: Mapping, point: Point) -> list[str]:
     return list(dict.fromkeys(suites))
 
 
-def exports(config: Mapping, experiment: str, artifact: Artifact = paths.EXPORT) -> Iterator[str]:
+def exports(config: Mapping, experiment: str) -> Iterator[str]:
     """Yields the exports of the pruned models that an experiment evaluates, main seed."""
     if config["experiments"][experiment]["kind"] in EVALUATED:
         for point in points(config, experiment):
             if point.seed == config["seeds"][0]:
-                yield artifact.at(**point._asdict())
+                yield paths.EXPORT.at(**point._asdict())
 
 
 def models(config: Mapping, experiment: str) -> Iterator[str]:
