@@ -9,7 +9,7 @@ import yaml
 from ecoflap.allocation import METHODS, largest_sparsity
 from ecoflap.errors import ConfigError
 from ecoflap.evaluation.metrics import METRICS
-from ecoflap.plugins import METRIC_LABELS, SCORES, TASKS
+from ecoflap.plugins import CRITERIA, METRIC_LABELS, SCORES, TASKS
 from ecoflap.schema import Entry, fields
 from ecoflap_pipeline import params, points, targets
 from ecoflap_pipeline.config import check as configuration
@@ -338,6 +338,8 @@ BAD = [
         "Remove it",
     ),
     ("scores/gradnorm/samples", 500, "wants 500 samples", "at most 128"),
+    ("scores/gradnorm/samples", "32", "'32'", "write 32."),
+    ("datasets/cc3m/folder", "a\0b", "folder: 'a.x00b'", "without a NUL"),
     ("plotting/colours", ["red"], "'red'", "form"),
     ("plotting/color", "x", "unknown key 'color'", "Did you mean 'colours'"),
 ]
@@ -626,21 +628,63 @@ def test_places_on_an_axis_are_all_numbers_or_all_text():
     ],
 )
 def test_a_module_that_is_no_criterion_is_told_before_any_job(source, said, tmp_path, monkeypatch):
-    monkeypatch.syspath_prepend(tmp_path)
     if source is not None:
-        (tmp_path / "mine").mkdir()
-        (tmp_path / "mine" / "__init__.py").touch()
-        (tmp_path / "mine" / "method.py").write_text(source)
+        module(monkeypatch, tmp_path, source)
     config = shipped()
     config["variants"]["wanda"]["criterion"] = "mine.method"
     with pytest.raises(ConfigError, match=f"variants.wanda.criterion: .*{said}"):
         configuration.check(config, ROOT)
 
 
-def test_an_entry_like_a_list_is_told():
+def module(monkeypatch, folder, source):
+    """Puts a module mine.method where Python finds it."""
+    monkeypatch.syspath_prepend(folder)
+    (folder / "mine").mkdir()
+    (folder / "mine" / "__init__.py").touch()
+    (folder / "mine" / "method.py").write_text(source)
+
+
+def test_a_score_of_another_package_takes_the_settings_that_it_names(tmp_path, monkeypatch):
+    module(monkeypatch, tmp_path, "SETTINGS = {'power': 2.0}\n\n\ndef compute(): ...\n")
     config = shipped()
-    config["experiments"]["mine"] = {"like": ["demo-table1"]}
-    with pytest.raises(ConfigError, match=r"experiments.mine.like: unknown experiment"):
+    score = {"estimator": "mine.method", "samples": 8, "batch_size": 4}
+    config["scores"]["mine"] = {**score, "power": 3.0}
+    configuration.check(config, ROOT)
+    read = params.compute_scores(config, model="demo-clip", score="mine", calibration="x", seed="0")
+    assert read["score"] == config["scores"]["mine"]
+    config["scores"]["mine"] = {**score, "powr": 3.0}
+    with pytest.raises(ConfigError, match="scores.mine: unknown setting .* 'powr'.*Did you mean"):
+        configuration.check(config, ROOT)
+
+
+@pytest.mark.parametrize("needs", ["False", "True", "bool(1)"])
+def test_a_criterion_of_another_package_gets_samples_unless_it_says_no(
+    needs, tmp_path, monkeypatch
+):
+    module(monkeypatch, tmp_path, f"NEEDS_INPUTS = {needs}\n")
+    assert points.needs_samples({"criterion": "mine.method"}) is (needs != "False")
+
+
+def test_which_criteria_get_samples_is_what_their_modules_say():
+    for name in CRITERIA:
+        assert points.needs_samples({"criterion": name}) is CRITERIA.get(name).NEEDS_INPUTS
+
+
+def test_the_name_of_a_built_in_data_set_is_told_alone():
+    config = shipped()
+    splits = {"test": {"questions": "q.json", "annotations": "a.json", "images": "i"}}
+    config["datasets"]["scenes"] = {"layout": "vqa", "folder": "x", "splits": splits}
+    with pytest.raises(ConfigError, match="has 1 problem.*\n.*scenes: the name of a built-in"):
+        configuration.check(config, ROOT)
+
+
+@pytest.mark.parametrize(
+    ("like", "said"), [(["demo-table1"], r"\['demo-table1'\]"), (None, "None")]
+)
+def test_an_entry_like_what_is_no_name_is_told(like, said):
+    config = shipped()
+    config["experiments"]["mine"] = {"like": like}
+    with pytest.raises(ConfigError, match=f"experiments.mine.like: {said}. Allowed: one of demo"):
         configuration.check(config, ROOT)
 
 

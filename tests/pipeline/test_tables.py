@@ -236,6 +236,9 @@ def test_a_remark_names_the_rows_that_it_is_of(tmp_path):
     summary = collect.over_seeds(collect.metrics(files))
     text = tables.note(tables.tidy(summary, costs(tmp_path), [], SETTINGS))
     assert text.endswith("\u2013: not defined. T perplexity of M B 0.5: why not.")
+    assert "Tokens per feature" not in text
+    known = costs(tmp_path).assign(tokens_per_feature=0.5)
+    assert "Tokens per feature:" in tables.note(tables.tidy(summary, known, [], SETTINGS))
 
 
 def test_labels_with_characters_that_tables_use_stay_text():

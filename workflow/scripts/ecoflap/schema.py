@@ -335,9 +335,9 @@ def _told(names: list[str], mistake: Mistake) -> str:
 
 
 def _meant(kind: Any, seen: object) -> str | None:
-    """Returns the number that a text such as 1e-4 was meant to be, as YAML reads numbers."""
+    """Returns the number that a text such as 1e-4 or "5" was meant to be, as YAML reads numbers."""
     try:
-        number = repr(float(seen)) if kind is float and isinstance(seen, str) else None
+        number = repr(kind(seen)) if kind in (float, int) and isinstance(seen, str) else None
     except ValueError:
         return None
     return number and (number if "." in number else number.replace("e", ".0e"))

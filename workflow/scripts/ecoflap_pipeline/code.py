@@ -5,8 +5,9 @@ import functools
 import hashlib
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from ecoflap.errors import ConfigError
 
@@ -123,3 +124,58 @@ def _imports(path: Path, scripts: Path, own: str, _mtime: int, _size: int) -> tu
             else:
                 found += [module_file(".".join(name), scripts, own) for name in names]
     return tuple(filter(None, found))
+
+
+def top_level(path: Path) -> Mapping[str, Any]:
+    """Returns what a module defines or imports, without running it.
+
+    Args:
+        path: Its file.
+
+    Returns:
+        Names to the values that are written out, such as ``True``; to ``...`` for all others.
+
+    Raises:
+        SyntaxError: if it is not Python.
+    """
+    state = path.stat()
+    return _top_level(path, state.st_mtime_ns, state.st_size)
+
+
+def literal(module: str, name: str) -> Any:
+    """Returns a value that is written out in a module, ``...`` for any other.
+
+    Args:
+        module: Its dotted name, of these packages or a plug-in's.
+        name: What it is assigned to.
+    """
+    path = module_file(module, SCRIPTS, module.partition(".")[0])
+    try:
+        return top_level(path).get(name, ...) if path else ...
+    except SyntaxError:
+        return ...
+
+
+@functools.cache
+def _top_level(path: Path, _mtime: int, _size: int) -> Mapping[str, Any]:
+    tree = ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
+    return dict(pair for node in tree.body for pair in _named(node))
+
+
+def _named(node: ast.stmt) -> Iterator[tuple[str, Any]]:
+    if isinstance(node, ast.FunctionDef | ast.ClassDef):
+        yield node.name, ...
+    elif isinstance(node, ast.Import | ast.ImportFrom):
+        yield from ((alias.asname or alias.name, ...) for alias in node.names)
+    elif isinstance(node, ast.Assign | ast.AnnAssign):
+        targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+        for each in (name for target in targets for name in ast.walk(target)):
+            if isinstance(each, ast.Name):
+                yield each.id, _literal(node.value) if each in targets else ...
+
+
+def _literal(value: ast.expr | None) -> Any:
+    try:
+        return ast.literal_eval(value) if value else ...
+    except ValueError:
+        return ...

@@ -3,7 +3,8 @@
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
-from ecoflap.plugins import FAMILIES, IMPORTED, TASKS, WHOLE_MODEL
+from ecoflap.plugins import CRITERIA, FAMILIES, IMPORTED, TASKS, WHOLE_MODEL
+from ecoflap_pipeline.code import literal
 
 DENSE = "dense"
 DENSE_SPARSITY = "0.0"
@@ -60,8 +61,12 @@ def calibration_of(config: Mapping, model: str, variant: str) -> str:
 
 def needs_samples(variant: Mapping) -> bool:
     """Tells whether a variant's criterion reads calibration samples."""
-    blind = ("magnitude", "global-magnitude", IMPORTED)
-    return variant["criterion"] not in blind or is_auto(variant)
+    criterion = variant["criterion"]
+    if criterion in CRITERIA:
+        reads = literal(CRITERIA.module_name(criterion), "NEEDS_INPUTS") is not False
+    else:
+        reads = criterion not in ("global-magnitude", IMPORTED)
+    return reads or is_auto(variant)
 
 
 def needs_plan(variant: Mapping) -> bool:

@@ -157,10 +157,11 @@ def _fill_alike(section: str, content: object) -> Iterator[str]:
     alike = {name: e for name, e in entries.items() if isinstance(e, dict) and "like" in e}
     for name, entry in alike.items():
         other = entry.pop("like")
-        if not isinstance(other, str) or other in alike or other not in entries:
-            known = [name for name in entries if name not in alike]
-            kind = f"{section.removesuffix('s')} with all keys"
-            yield f"{section}.{name}.like: " + unknown(kind, other, known)
+        place, known = f"{section}.{name}.like", [each for each in entries if each not in alike]
+        if not isinstance(other, str):
+            yield message(f"{place}: {other!r}", f"one of {', '.join(known)}", "Name an entry.")
+        elif other not in known:
+            yield f"{place}: " + unknown(f"{section.removesuffix('s')} with all keys", other, known)
         else:
             entries[name] = {**copy.deepcopy(entries[other]), **entry}
 
@@ -179,11 +180,13 @@ PATHS = ("folder", "path", "file", "data_folders", "environments")  # keys of wh
 
 
 def _unnameable(place: str, content: object, *, named: bool = False) -> Iterator[str]:
-    """Yields the paths that the locale of this machine has no bytes for."""
+    """Yields the paths that this machine cannot name."""
     if isinstance(content, Mapping):
         for key, value in content.items():
             yield from _unnameable(f"{place}.{key}", value, named=named or key in PATHS)
     elif isinstance(content, str) and named:
+        if "\0" in content:
+            yield message(f"{place}: {content!r}", "a path without a NUL", "Remove it.")
         try:
             os.fsencode(content)
         except UnicodeEncodeError:

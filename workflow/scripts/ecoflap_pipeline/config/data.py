@@ -31,6 +31,13 @@ def data_problems(config: Mapping) -> Iterator[str]:
             yield from _dataset_problems(f"tasks.{name}", config, task["dataset"])
 
 
+def name_problems(config: Mapping) -> Iterator[str]:
+    """Yields the data sets that have the name of a built-in one, of which the rest speaks."""
+    for name in filter(config["datasets"].__contains__, DATASETS):
+        place = f"datasets.{name}: the name of a built-in data set"
+        yield message(place, "another name", "Rename it.")
+
+
 def most_examples(samples: Mapping) -> int | None:
     """Returns how many samples can be drawn at most; None if that is not known."""
     if samples["format"] == "text-windows":  # of which a text has several
@@ -112,8 +119,6 @@ def _reads_folders(module: ModuleType) -> bool:
 
 
 def _source_problems(place: str, config: Mapping, name: str, entry: Mapping) -> Iterator[str]:
-    if name in DATASETS:
-        yield message(f"{place}: the name of a built-in data set", "another name", "Rename it.")
     on_hub = entry["layout"] == "hub"
     if "folder" not in entry and name not in config["data_folders"] and "hub" not in entry:
         allowed = "a folder, or hub with revision" if on_hub else "a folder"

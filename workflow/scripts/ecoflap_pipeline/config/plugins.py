@@ -1,16 +1,16 @@
 """Checks that modules of other packages, named with a dot, are there and are plug-ins."""
 
-import ast
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 
 from ecoflap.errors import message
-from ecoflap.plugins import is_dotted
-from ecoflap_pipeline.code import SCRIPTS, module_file
+from ecoflap.plugins import is_dotted, missing
+from ecoflap.schema import fields
+from ecoflap_pipeline.code import SCRIPTS, literal, module_file, top_level
+from ecoflap_pipeline.config.sections import Score
 
 CONTRACTS = {
     "criterion": ("UPDATES_WEIGHTS", "NEEDS_INPUTS", "statistics", "prune"),
-    "estimator": ("compute",),
+    "estimator": ("SETTINGS", "compute"),
 }
 
 
@@ -25,6 +25,9 @@ def plugin_problems(config: Mapping) -> Iterator[str]:
             module = entry.get(key)
             if is_dotted(module):
                 yield from _module_problems(f"{section}.{name}.{key}", module, CONTRACTS[key])
+    for name, entry in config["scores"].items():
+        if is_dotted(entry.get("estimator")):
+            yield from _setting_problems(f"scores.{name}", entry)
 
 
 def _module_problems(place: str, module: str, contract: tuple[str, ...]) -> Iterator[str]:
@@ -37,7 +40,7 @@ def _module_problems(place: str, module: str, contract: tuple[str, ...]) -> Iter
         )
         return
     try:
-        names = _top_names(path)
+        names = top_level(path)
     except SyntaxError as error:
         yield message(f"{place}: {path}, line {error.lineno}: {error.msg}", "Python", "Correct it.")
         return
@@ -50,20 +53,9 @@ def _module_problems(place: str, module: str, contract: tuple[str, ...]) -> Iter
         )
 
 
-def _top_names(path: Path) -> set[str]:
-    """Returns what a module defines or imports, without running it."""
-    found = set()
-    for node in ast.parse(path.read_text(encoding="utf-8"), filename=str(path)).body:
-        if isinstance(node, ast.FunctionDef | ast.ClassDef):
-            found.add(node.name)
-        elif isinstance(node, ast.Import | ast.ImportFrom):
-            found |= {alias.asname or alias.name for alias in node.names}
-        elif isinstance(node, ast.Assign | ast.AnnAssign):
-            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
-            found |= {
-                each.id
-                for target in targets
-                for each in ast.walk(target)
-                if isinstance(each, ast.Name)
-            }
-    return found
+def _setting_problems(place: str, entry: Mapping) -> Iterator[str]:
+    """Yields settings that a score of another package does not take, where they are written out."""
+    known = literal(entry["estimator"], "SETTINGS")
+    if isinstance(known, dict):
+        own = [key for key in entry if key not in fields(Score)]
+        yield from missing(place, f"setting of {entry['estimator']}", own, known)

@@ -13,7 +13,7 @@ from ecoflap.plugins import (
     unknown,
 )
 from ecoflap_pipeline.config import allocations, calibrations, experiments, finetuning
-from ecoflap_pipeline.config.data import data_problems
+from ecoflap_pipeline.config.data import data_problems, name_problems
 from ecoflap_pipeline.config.plugins import plugin_problems
 from ecoflap_pipeline.points import (
     DENSE,
@@ -31,6 +31,9 @@ def reference_problems(config: Mapping) -> Iterator[str]:
     Args:
         config: The merged configuration, defaults filled in.
     """
+    if taken := list(name_problems(config)):
+        yield from taken  # all else would be about the other data set of that name
+        return
     yield from missing("run", "experiment", config["run"], config["experiments"])
     yield from environment_problems(config)
     yield from plugin_problems(config)

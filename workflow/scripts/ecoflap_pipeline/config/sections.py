@@ -1,14 +1,14 @@
 """What each section of the configuration may hold. Needs no torch."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from ecoflap.data.settings import Calibration
 from ecoflap.errors import message
 from ecoflap.finetuning.settings import Recipe
-from ecoflap.plugins import FAMILIES, LAYOUTS, SCORES
+from ecoflap.plugins import FAMILIES, LAYOUTS, SCORES, is_dotted
 from ecoflap.schema import Count, Entry, Name, Positive, Text, form, free, key, known, listed
 from ecoflap_pipeline.config.experiments import Experiment, Seed
 from ecoflap_pipeline.config.tasks import Task
@@ -138,6 +138,17 @@ class Score(Entry):
     )
     samples: Count = key("Calibration samples used.")
     batch_size: Count = key("Samples per loss.")
+
+    @classmethod
+    def of(cls, content: Mapping) -> type[Entry]:
+        """Returns the model of a score; one of another package has settings of its own."""
+        return Own if is_dotted(content.get(cls.KIND)) else super().of(content)
+
+
+class Own(Score):
+    """A score of another package."""
+
+    model_config = ConfigDict(extra="allow")
 
 
 class Zeroth(Score, kind="zeroth"):

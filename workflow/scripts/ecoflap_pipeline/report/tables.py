@@ -247,11 +247,14 @@ def note(frame: pd.DataFrame) -> str:
     )
     text = (
         f"{over} Percent (CIDEr x 100), except perplexity. Removed: share of the prunable weights, "
-        "and of all weights of the model. Tokens per feature: calibration tokens that the pruning "
-        "pass read for each input feature of a matrix, without padding, of the matrix with the "
-        "fewest. Seconds and memory: scoring, pruning and any "
+        "and of all weights of the model. Seconds and memory: scoring, pruning and any "
         "fine-tuning together, with the weights, without loading them."
     )
+    if COSTS["tokens_per_feature"][0] in set(measured["column"]):
+        text += (
+            " Tokens per feature: calibration tokens that the pruning pass read for each input "
+            "feature of a matrix, without padding, of the matrix with the fewest."
+        )
     if frame.loc[frame["source"] == "published", "model"].notna().any():
         text += (
             " In brackets: the published number, and measured minus published. Not run: nothing "
