@@ -75,6 +75,24 @@ def module():
     return llava().module
 
 
+def test_no_text_ends_before_so_many_tokens(module, monkeypatch):
+    """Of a model that would end at once: its logit of the end is the highest, always."""
+    end = module.generation_config.eos_token_id
+    inputs = {"input_ids": torch.tensor([[3, 4, 5, 6], [6, 7, 8, 9]])}
+
+    def always_end(_, __, outputs):
+        outputs.logits[..., end] = 1e4
+        return outputs
+
+    handle = module.register_forward_hook(always_end)
+    for least in (0, 1, 5):
+        search = {"min_new_tokens": least} if least else {}
+        made = _generation.generate(module, inputs, max_new_tokens=8, **search)[:, 4:]
+        assert (made != end).sum(1).tolist() == [least, least]
+    handle.remove()
+    assert _generation.told(module, max_new_tokens=8, min_new_tokens=5)["min_new_tokens"] == 5
+
+
 @pytest.mark.parametrize("name", SETTINGS)
 def test_each_setting_alone_changes_nothing_though_it_would(module, name, monkeypatch):
     """Greedy, but for what changes beam search alone."""

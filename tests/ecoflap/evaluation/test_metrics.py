@@ -286,6 +286,18 @@ def test_scoring_decides_what_a_right_answer_is():
         assert [row["value"] for row in metrics.compute(task, frame(rows))] == [expected] * 2
 
 
+def test_of_gqa_the_prediction_alone_is_normalised():
+    """As in LAVIS: "t-shirt" is never said, for its hyphen goes; "The car" is no answer "the car"."""
+    pairs = [
+        ("The car.", "car", 1),
+        ("car", "the car", 0),
+        ("t-shirt", "t-shirt", 0),
+        ("2", "two", 0),
+    ]
+    for said, wanted, right in pairs:
+        assert metrics.normalised_accuracy(frame([("1", "", said, [wanted], [])])).value == right
+
+
 def test_recall_among_all_candidates():
     ranks = {"image-to-text": [1, 3, 11, 1], "text-to-image": [2, 6]}
     rows = [

@@ -378,7 +378,7 @@ def test_windows_are_counted_over_all_texts(monkeypatch, caplog):
     """Texts of 5, 1 and 4 tokens in windows of 2: two, none and two."""
 
     class Model:
-        def windows(self, text, length):
+        def windows(self, text, length, special_tokens):
             tokens = torch.tensor([int(word) for word in text.split()])
             count = len(tokens) // length
             return tokens[: count * length].reshape(count, length)

@@ -36,7 +36,13 @@ BOUNDS = {
     "min_length": "at least {} of them",
     "max_length": "at most {} of them",
 }
-PLAIN = {str: "text", int: "a whole number", float: "a number", Any: "anything"}
+PLAIN = {
+    str: "text",
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    Any: "anything",
+}
 
 
 @dataclass(frozen=True)

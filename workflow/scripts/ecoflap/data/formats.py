@@ -4,10 +4,9 @@ import random
 from collections.abc import Callable, Mapping
 
 from ecoflap.data.picture import opened
+from ecoflap.data.wording import MOST_WORDS, worded
 from ecoflap.errors import DataError
 from ecoflap.seeds import seed_from
-
-MOST_WORDS = 50  # of a text that is split into prompt and target, as published for FlanT5
 
 
 def prepare(example: Mapping, calibration: Mapping, *parts: object) -> dict:
@@ -15,7 +14,8 @@ def prepare(example: Mapping, calibration: Mapping, *parts: object) -> dict:
 
     Args:
         example: An example of the calibration's data set.
-        calibration: ``format``, and ``prompt`` where the format has one.
+        calibration: ``format``, and what of ``prompt``, ``cut``, ``text_processor`` and
+            ``max_words`` the format has.
         *parts: With the example's id they seed what is chosen of it: a caption, where it is cut.
 
     Raises:
@@ -47,16 +47,26 @@ def _checked(sample: dict) -> dict:
 
 def _prefix_target(example: Mapping, source: random.Random, calibration: Mapping) -> dict:
     """Splits a caption at random into a prefix for the prompt and the target, once and for all."""
-    words = source.choice(example["captions"] or [""]).split()
-    return {"image": example["image"], **_cut(words, source)}
+    caption = _caption(example, source, calibration)
+    return {"image": example["image"], **_cut(caption, source, calibration)}
 
 
 def _text_prefix_target(example: Mapping, source: random.Random, calibration: Mapping) -> dict:
     """Splits the beginning of a text likewise."""
-    return _cut(example["text"].split()[:MOST_WORDS], source)
+    text = " ".join(example["text"].split()[: calibration.get("max_words", MOST_WORDS)])
+    return _cut(worded(text, calibration), source, calibration)
 
 
-def _cut(words: list[str], source: random.Random) -> dict:
+def _caption(example: Mapping, source: random.Random, calibration: Mapping) -> str:
+    return worded(source.choice(example["captions"] or [""]), calibration)
+
+
+def _cut(text: str, source: random.Random, calibration: Mapping) -> dict:
+    """Splits a text between words anywhere, or between characters of its first half."""
+    if calibration.get("cut") == "characters":
+        cut = source.randint(0, len(text) // 2)
+        return {"prompt": text[:cut], "target": text[cut:]}
+    words = text.split()
     cut = source.randrange(1, len(words)) if len(words) > 1 else 0
     return {"prompt": " ".join(words[:cut]), "target": " ".join(words[cut:])}
 
@@ -64,18 +74,19 @@ def _cut(words: list[str], source: random.Random) -> dict:
 def _question_answer(example: Mapping, source: random.Random, calibration: Mapping) -> dict:
     """Takes a question, put into a prompt if there is one, and the answer of one annotator."""
     answer = source.choice(example["answers"] or [""])
-    prompt = calibration.get("prompt", "{question}").format(question=example["question"])
+    question = worded(example["question"], calibration)
+    prompt = calibration.get("prompt", "{question}").format(question=question)
     return {"image": example["image"], "prompt": prompt, "target": answer}
 
 
 def _prompt_caption(example: Mapping, source: random.Random, calibration: Mapping) -> dict:
     """Takes a whole caption, after a prompt that is the same for all."""
-    caption = source.choice(example["captions"] or [""])
+    caption = _caption(example, source, calibration)
     return {"image": example["image"], "prompt": calibration["prompt"], "target": caption}
 
 
 def _image_caption(example: Mapping, source: random.Random, calibration: Mapping) -> dict:
-    return {"image": example["image"], "caption": source.choice(example["captions"] or [""])}
+    return {"image": example["image"], "caption": _caption(example, source, calibration)}
 
 
 def _image_label(example: Mapping, source: random.Random, calibration: Mapping) -> dict:

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from ecoflap.data import mixes
+from ecoflap.data.wording import MOST_WORDS, PROCESSORS
 from ecoflap.errors import message
 from ecoflap.plugins import FORMATS, TASKS, VIEWS
 from ecoflap.schema import Count, Entry, Name, free, key, problems, refuse
@@ -18,6 +19,8 @@ SAMPLE_PROMPTS = {
     "question-answer": "vqa",
     "prompt-caption": "captioning",
 }
+SPLIT = ("prefix-target", "text-prefix-target")  # into a prompt and a target
+READ = (*SPLIT, "prompt-caption", "image-caption", "question-answer")  # questions and captions
 ANSWERED = ("prefix-target", "prompt-caption", "question-answer")  # with a prompt and a target
 LOCATED = ("layout", "folder", "hub", "revision", "files", "columns")  # where a data set is
 Tokens = Annotated[int, Field(ge=2)]
@@ -30,9 +33,31 @@ class Dataset(Entry):
     split: Name = key("Split of the data set.")
     view: Name = key("What its examples hold.")
     limit: Count = free("Random examples to draw from, the same for each seed.", usual="all")
+    separator: str = free(
+        "What stands between the rows of wikitext-2; GPTQ, SparseGPT and Wanda take two line ends.",
+        usual="nothing: each row ends as in its file",
+    )
 
 
-class Drawn(Entry):
+class Worded(Entry):
+    """What rewrites texts."""
+
+    text_processor: Literal[tuple(PROCESSORS)] = free(
+        "How questions or captions are rewritten first, as in LAVIS: lower case, and some marks go "
+        "(question) or become blanks (caption).",
+        usual="none",
+    )
+    max_words: Count = free("Words that a text processor leaves of a text.", usual=MOST_WORDS)
+
+    def mistakes(self) -> Iterator[str]:
+        """Yields a number of words that nothing counts."""
+        if self.max_words is not None and self.text_processor is None:
+            yield message(
+                "max_words without a text_processor", "both or none", "Add it, or remove max_words."
+            )
+
+
+class Drawn(Worded):
     """What is drawn from one place."""
 
     dataset: Dataset = key("Where samples are drawn from; never a split that a task evaluates.")
@@ -46,9 +71,19 @@ class Drawn(Entry):
         "before a caption; question-answer: what a question becomes, with {question}."
     )
     window: Tokens = free("Tokens per window (text-windows).")
+    cut: Literal["words", "characters"] = free(
+        "Where prefix-target and text-prefix-target split a text: between words anywhere, or "
+        "between characters of its first half, as published.",
+        usual="words",
+    )
 
     def mistakes(self) -> Iterator[str]:
-        """Yields what of view, window and prompt does not fit the format of samples."""
+        """Yields what of view, window, cut and prompt does not fit the format of samples."""
+        yield from Worded.mistakes(self)
+        for name, able in (("text_processor", READ), ("cut", SPLIT)):
+            if getattr(self, name) is not None and self.format not in able:
+                allowed = f"{name} with {', '.join(able)}"
+                yield message(f"{name} with {self.format}", allowed, "Remove it.")
         yield from view_problems(self.format, self.dataset.view)
         if (self.format == "text-windows") != (self.window is not None):
             yield message(

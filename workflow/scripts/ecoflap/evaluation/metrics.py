@@ -15,7 +15,7 @@ import pandas as pd
 
 from ecoflap.artifacts import json_number
 from ecoflap.evaluation import captions
-from ecoflap.evaluation.answers import is_right, normalised, vqa_accuracy
+from ecoflap.evaluation.answers import cleaned, is_right, normalised, vqa_accuracy
 
 
 class Value(NamedTuple):
@@ -69,8 +69,12 @@ def official_vqa(predictions: pd.DataFrame) -> Value:
 
 
 def normalised_accuracy(predictions: pd.DataFrame) -> Value:
-    """Fraction of predictions that are a reference once both are normalised: GQA."""
-    return _of_pairs(predictions, functools.partial(is_right, form=normalised))
+    """Fraction of predictions that, once normalised, are a reference as it stands: GQA in LAVIS."""
+
+    def right(text: str, answers: list[str]) -> bool:
+        return bool(text.strip()) and normalised(text) in map(cleaned, answers)
+
+    return _of_pairs(predictions, right)
 
 
 def of_captions(predictions: pd.DataFrame, metric: str, tokenizer: str) -> Value:

@@ -16,6 +16,7 @@ from tqdm import tqdm
 from ecoflap import data
 from ecoflap.data.encoding import naming
 from ecoflap.data.picture import opened
+from ecoflap.data.wording import worded
 from ecoflap.errors import DataError
 from ecoflap.evaluation import multiple_choice
 from ecoflap.evaluation.answers import highest
@@ -58,7 +59,8 @@ def _chunks(items: Sequence | torch.Tensor, label: str, size: int = BATCH_SIZE) 
 
 def search(task: Mapping) -> dict:
     """Returns how text is generated."""
-    return {key: task[key] for key in ("max_new_tokens", "beams", "length_penalty") if key in task}
+    keys = ("max_new_tokens", "min_new_tokens", "beams", "length_penalty")
+    return {key: task[key] for key in keys if key in task}
 
 
 def _vqa(model: "Writing", examples: list[dict], task: Mapping) -> Iterator[tuple]:
@@ -72,7 +74,8 @@ def _answers(model: "Writing", task: Mapping, examples: Sequence[Mapping]) -> li
     """Answers the questions of examples, or describes their pictures."""
     prompts = [task["prompt"]] * len(examples)
     if task["kind"] == "vqa":
-        prompts = [task["prompt"].format(question=e["question"]) for e in examples]
+        questions = [worded(e["question"], task) for e in examples]
+        prompts = [task["prompt"].format(question=question) for question in questions]
     return model.generate([opened(e["image"]) for e in examples], prompts, **search(task))
 
 
@@ -153,6 +156,7 @@ def _corpus_retrieval(model: "Matching", examples: list[dict], task: Mapping) ->
     ties with the true one counts as better, and so does one whose score is no number. Values are
     the rank and the last one that could be.
     """
+    examples = [{**e, "captions": [worded(c, task) for c in e["captions"]]} for e in examples]
     captions = [(owner, text) for owner, e in enumerate(examples) for text in e["captions"]]
     images, texts = [e["image"] for e in examples], [text for _, text in captions]
     owners = torch.tensor([owner for owner, _ in captions])
@@ -234,7 +238,8 @@ def _perplexity(model: "Reading", examples: list[dict], task: Mapping) -> Iterat
             allowed="at least 2: the first token of a window is predicted from nothing",
             fix="Raise window.",
         )
-    found = [(e["id"], model.windows(e["text"], task["window"])) for e in examples]
+    special = task.get("special_tokens", False)
+    found = [(e["id"], model.windows(e["text"], task["window"], special)) for e in examples]
     named = [(f"{name}/window-{i}", one) for name, cut in found for i, one in enumerate(cut)]
     wanted = task.get("windows", max(1, len(named)))
     if len(named) < wanted:

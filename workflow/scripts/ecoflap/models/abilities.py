@@ -34,7 +34,7 @@ class Writing(Protocol):
 class Reading(Protocol):
     """Gives windows of text a likelihood."""
 
-    def windows(self, text: str, length: int) -> torch.Tensor:
+    def windows(self, text: str, length: int, special_tokens: bool = False) -> torch.Tensor:
         """Cuts a text into windows of tokens, int64 [n_windows, length]."""
         ...
 

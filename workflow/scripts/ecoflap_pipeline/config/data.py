@@ -102,7 +102,7 @@ def _folder_problems(config: Mapping) -> Iterator[str]:
         if name not in DATASETS and name not in config["datasets"]:
             known = [*DATASETS, *config["datasets"]]
             yield "data_folders: " + unknown("data set", name, known)
-        elif name in DATASETS and not _reads_folders(DATASETS.get(name)):
+        elif name in DATASETS and not _takes(DATASETS.get(name), "folder"):
             yield message(
                 f"data_folders: '{name}' is not read from a folder",
                 "data sets that come from the hub",
@@ -114,8 +114,8 @@ def _folder_problems(config: Mapping) -> Iterator[str]:
             )
 
 
-def _reads_folders(module: ModuleType) -> bool:
-    return "folder" in inspect.signature(module.load).parameters
+def _takes(module: ModuleType, setting: str) -> bool:
+    return setting in inspect.signature(module.load).parameters
 
 
 def _source_problems(place: str, config: Mapping, name: str, entry: Mapping) -> Iterator[str]:
@@ -150,6 +150,11 @@ def _dataset_problems(place: str, config: Mapping, dataset: Mapping) -> Iterator
     for key, known in (("split", splits), ("view", module.VIEWS)):
         if dataset[key] not in known:
             yield f"{place}: " + unknown(f"{key} of {name}", dataset[key], known)
+    if "separator" in dataset and not _takes(module, "separator"):
+        able = [name for name in DATASETS if _takes(DATASETS.get(name), "separator")]
+        yield message(
+            f"{place}: a separator with {name}", f"separator with {', '.join(able)}", "Remove it."
+        )
     most, limit = _size(dataset), dataset.get("limit")
     if most is not None and limit is not None and limit > most:
         yield message(

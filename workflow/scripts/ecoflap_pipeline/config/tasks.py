@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Literal
 
-from ecoflap.data.settings import Dataset, Tokens, prompt_problems, view_problems
+from ecoflap.data.settings import Dataset, Tokens, Worded, prompt_problems, view_problems
 from ecoflap.errors import message
 from ecoflap.plugins import TASKS
 from ecoflap.schema import Count, Entry, Natural, Text, free, key, listed
@@ -42,20 +42,27 @@ class Generation(OnData):
 
     prompt: str = key("Template of the prompt; {question} is filled in (vqa).")
     max_new_tokens: Count = key("Length limit of generated text.")
+    min_new_tokens: Count = free("No text ends before so many tokens.", usual="none")
     beams: Count = free("Width of the beam search.", usual=1)
     length_penalty: float = free(
         "Exponent of the length in the beam search; below 0 short texts win.", usual=1
     )
 
 
-class Vqa(Generation, kind="vqa"):
+class Vqa(Generation, Worded, kind="vqa"):
     """Questions about pictures."""
 
     scoring: Literal["exact", "vqa", "gqa"] = free(
         "When an answer is right: exact, letter for letter; vqa, the official accuracy over ten "
-        "annotators; gqa, equal once both are normalised. Who says nothing is never right.",
+        "annotators; gqa, equal to the answer once it is normalised itself, as in LAVIS. Who says "
+        "nothing is never right.",
         usual="exact",
     )
+
+    def mistakes(self) -> Iterator[str]:
+        """Yields what does not fit the kind."""
+        yield from Generation.mistakes(self)
+        yield from Worded.mistakes(self)
 
 
 class Captioning(Generation, kind="captioning"):
@@ -78,10 +85,15 @@ class Retrieval(OnData, kind="retrieval"):
     prompt: str = key("Template of the prompt.")
 
 
-class CorpusRetrieval(OnData, kind="corpus-retrieval"):
+class CorpusRetrieval(OnData, Worded, kind="corpus-retrieval"):
     """All captions against all pictures."""
 
     shortlist: Count = free("Candidates that a matching model ranks anew.", usual="none")
+
+    def mistakes(self) -> Iterator[str]:
+        """Yields what does not fit the kind."""
+        yield from OnData.mistakes(self)
+        yield from Worded.mistakes(self)
 
 
 class Classification(OnData, kind="classification"):
@@ -109,6 +121,9 @@ class Perplexity(OnData, kind="perplexity"):
 
     window: Tokens = key("Tokens per window.")
     windows: Count = free("Number of windows from the start of the texts, in all.", usual="all")
+    special_tokens: bool = free(
+        "Whether what the tokenizer puts before a text (LLaMA's BOS) counts.", usual="no"
+    )
 
 
 class MultipleChoice(Task, kind="multiple-choice"):

@@ -1,5 +1,6 @@
 """WikiText-2, from the hub or from a folder with one text file per split."""
 
+import io
 from pathlib import Path
 
 from ecoflap.data.annotations import read_text
@@ -13,7 +14,12 @@ FILES = {"train": "train.txt", "validation": "valid.txt", "test": "test.txt"}
 
 
 def load(
-    *, split: str, view: str = "text", limit: int | None = None, folder: str | None = None
+    *,
+    split: str,
+    view: str = "text",
+    limit: int | None = None,
+    folder: str | None = None,
+    separator: str | None = None,
 ) -> list[dict]:
     """Loads the whole text of a split as one example.
 
@@ -22,6 +28,8 @@ def load(
         view: ``text``.
         limit: Number of examples; there is one, the whole text.
         folder: Holds train.txt, valid.txt, test.txt; the hub is asked if it is not given.
+        separator: Stands between the rows, which are the hub's: each with its line end, and empty
+            where a line is blank. Without it each line ends as it does in its place.
 
     Returns:
         One example with ``id`` and ``text``.
@@ -36,13 +44,15 @@ def load(
         path = Path(folder) / FILES[split]
         if not path.is_file():
             raise OSError(f"{path} is missing; allowed: a folder with {', '.join(FILES.values())}")
-        text = read_text(path)
+        rows = list(io.StringIO(read_text(path), newline="\n"))
     else:
-        text = _from_hub(split)
-    return [{"id": f"wikitext-2/{split}", "text": text}][:limit]
+        rows = _from_hub(split)
+    if separator is not None:
+        rows = [row if row.strip() else "" for row in rows]
+    return [{"id": f"wikitext-2/{split}", "text": (separator or "").join(rows)}][:limit]
 
 
-def _from_hub(split: str) -> str:
+def _from_hub(split: str) -> list[str]:
     import datasets
 
     try:
@@ -52,4 +62,4 @@ def _from_hub(split: str) -> str:
             f"cannot read {HUB_ID} from the hub ({type(error).__name__}); without network, name a "
             "local copy under data_folders in the config"
         ) from error
-    return "".join(row["text"] for row in rows)
+    return [row["text"] for row in rows]

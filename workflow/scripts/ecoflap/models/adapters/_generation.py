@@ -32,18 +32,23 @@ class Search(TypedDict, total=False):
 
     beams: int
     length_penalty: float
+    min_new_tokens: int
 
 
-def beam_search(beams: int = 1, length_penalty: float = 1.0) -> dict[str, Any]:
+def beam_search(
+    beams: int = 1, length_penalty: float = 1.0, min_new_tokens: int = 0
+) -> dict[str, Any]:
     """Returns the arguments of ``generate`` for a search.
 
     Args:
         beams: Width of the beam search; 1 is greedy.
         length_penalty: Exponent of the length by which a beam's score is divided; below 0 short
             texts win. Left out of a greedy search, where transformers would warn of it.
+        min_new_tokens: No text ends before so many; left out where it is 0.
     """
     wide = {"length_penalty": length_penalty} if beams > 1 else {}
-    return {"num_beams": beams, **wide}
+    least = {"min_new_tokens": min_new_tokens} if min_new_tokens else {}
+    return {"num_beams": beams, **wide, **least}
 
 
 def generate(
@@ -93,7 +98,7 @@ def told(
     """Returns the settings that `generate` uses with the same arguments.
 
     Returns:
-        max_new_tokens, do_sample, num_beams, length_penalty; ``tokens``, and ``added``: what the
+        max_new_tokens, do_sample, those of `beam_search`; ``tokens``, and ``added``: what the
         checkpoint forces or forbids; ``not_used``: its settings that do not count.
     """
     wanted = _configs(module)[-1][1].to_dict()

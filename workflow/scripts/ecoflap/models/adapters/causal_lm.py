@@ -21,12 +21,13 @@ class Adapter(Model):
         module = loader.module(AutoModelForCausalLM, blocks)
         return cls(module, loader.processor(AutoTokenizer), blocks)
 
-    def windows(self, text: str, length: int) -> torch.Tensor:
+    def windows(self, text: str, length: int, special_tokens: bool = False) -> torch.Tensor:
         """Cuts a text into windows of tokens without overlap; the rest is dropped.
 
         Args:
             text: The whole text.
             length: Tokens per window.
+            special_tokens: Whether what the tokenizer puts before and after a text counts.
 
         Returns:
             int64 [n_windows, length].
@@ -39,7 +40,8 @@ class Adapter(Model):
             raise DataError(
                 f"windows of {length} tokens", allowed=f"at most {limit}", fix="Lower it."
             )
-        tokens = self.processor(text, add_special_tokens=False, verbose=False)["input_ids"]
+        encoded = self.processor(text, add_special_tokens=special_tokens, verbose=False)
+        tokens = encoded["input_ids"]
         count = len(tokens) // length
         return torch.tensor(tokens[: count * length]).reshape(count, length)
 
