@@ -1,12 +1,12 @@
 """Prunes with several plans and keeps the one that loses least on held-out samples.
 
 Output: JSON with a row per plan (candidate, strength, held-out loss, chosen), the settings of the
-chosen one, and what the choice cost.
+chosen one, what the choice cost, and where weights were exchanged afterwards the plan itself.
 """
 
 from ecoflap import artifacts, models
 from ecoflap.data import sampling
-from ecoflap.pruning import choosing
+from ecoflap.pruning import choosing, exchanging
 from ecoflap_pipeline import job
 
 log = job.start_job(snakemake.log[0], snakemake.threads, snakemake.params.python)
@@ -18,16 +18,25 @@ model = models.load(artifacts.checked(files.model), device=params.device, **conf
 tables = artifacts.read_scores(files.scores, files.model)
 samples, _ = artifacts.read_tensors(files.samples, "calibration")
 further, manifest = sampling.held_out(model, config["calibration"], seed)
+batches = [sampling.batches(each, config["batch_size"]) for each in (samples, further)]
 with model.cost() as cost:
     choice = choosing.choose_plan(
         model,
-        sampling.batches(samples, config["batch_size"]),
-        sampling.batches(further, config["batch_size"]),
+        *batches,
         tables,
         config["allocation"],
         sparsity=config["sparsity"],
         pruning_settings=config["pruning"],
     )
+    plan = choice.plan
+    if config["search"]:
+        plan = exchanging.exchange(
+            model,
+            *batches,
+            plan,
+            sparsity=config["sparsity"],
+            pruning_settings=config["pruning"],
+        )
 
 head = job.header(
     snakemake, "choice", inputs=files, device=str(model.device), fingerprint=manifest["fingerprint"]
@@ -38,5 +47,6 @@ facts = {
     **cost.as_dict(),
     "plans": rows,
     "settings": choice.settings,
+    "matrices": plan.to_dict("records") if config["search"] else None,
 }
 artifacts.write_json(snakemake.output.choice, facts, head)

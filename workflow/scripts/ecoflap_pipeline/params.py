@@ -98,7 +98,8 @@ def choose_plan(config: Mapping, *, model: str, variant: str, sparsity: str, **_
     held_out = _calibration(config, points.calibration_of(config, model, variant))
     pruning = prune_model(config, model=model, variant=variant, sparsity=sparsity)
     plans = allocate_sparsity(config, variant=variant, sparsity=sparsity)
-    return {**pruning, **plans, "calibration": held_out}
+    search = config["variants"][variant]["allocation"] == "search"
+    return {**pruning, **plans, "calibration": held_out, "search": search}
 
 
 def prune_model(config: Mapping, *, model: str, variant: str, sparsity: str, **_: str) -> dict:

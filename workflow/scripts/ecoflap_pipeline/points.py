@@ -26,7 +26,7 @@ def dense(config: Mapping, model: str) -> Point:
 
 def is_auto(variant: Mapping) -> bool:
     """Tells whether a variant's plan is chosen by the loss of pruned models."""
-    return variant.get("allocation") == "auto"
+    return variant.get("allocation") in ("auto", "search")
 
 
 def levels(variant: Mapping) -> Iterator[Mapping]:

@@ -15,14 +15,14 @@ from ecoflap.errors import PruningError
 if TYPE_CHECKING:
     from ecoflap.models.model import Matrix, Model
 
-Reduce = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+Reduce = Callable[[str, torch.Tensor, torch.Tensor], torch.Tensor]
 LARGEST_SCALE, SMALLEST_SCALE = 2.0**15, 2.0**-15
 
 
 def mean_over_batches(
     model: "Model",
     batches: Sequence[Mapping[str, torch.Tensor]],
-    reduce: Reduce,
+    reduce: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
     label: str,
 ) -> dict[str, float]:
     """Returns the mean over batches of ``reduce(weight, gradient)`` for each matrix.
@@ -42,7 +42,7 @@ def mean_over_batches(
     """
     totals = {matrix.name: 0.0 for matrix in model.matrices()}
     reached: set[int] = set()
-    for values in over_batches(model, batches, reduce, label, reached):
+    for values in over_batches(model, batches, lambda _, w, g: reduce(w, g), label, reached):
         for name, value in values.items():
             totals[name] += value.item()
     ran = (matrix.name for matrix in model.matrices() if matrix.block in reached)
@@ -56,7 +56,7 @@ def over_batches(
     label: str,
     reached: set[int] | None = None,
 ) -> Iterator[dict[str, torch.Tensor]]:
-    """Yields for each batch ``reduce(weight, gradient)`` of each matrix.
+    """Yields for each batch ``reduce(name, weight, gradient)`` of each matrix.
 
     Only one gradient is alive at a time, and blocks are computed again in the backward, so the
     peak is about the weights, one block's activations and the largest gradient.
@@ -64,7 +64,7 @@ def over_batches(
     Args:
         model: The model.
         batches: Calibration batches on the model's device.
-        reduce: Turns weight and gradient (float32) [n_out, n_in] into a smaller tensor.
+        reduce: Turns name, weight and gradient (float32) [n_out, n_in] into a smaller tensor.
         label: Shown by the progress bar.
         reached: Gets the indices of the blocks that ran.
 
@@ -112,7 +112,7 @@ def _one_batch(
     half = any(matrix.module.weight.dtype == torch.float16 for matrix in model.matrices())
     scale = LARGEST_SCALE if half else 1.0
     while True:
-        taps = Taps(model, lambda w, g, scale=scale: reduce(w, _unscaled(g, scale)))
+        taps = Taps(model, lambda n, w, g, scale=scale: reduce(n, w, _unscaled(g, scale)))
         with torch.enable_grad(), taps:
             loss = model.loss(batch)
             if not torch.isfinite(loss):
@@ -153,7 +153,7 @@ class Taps:
 
         Args:
             model: The model.
-            reduce: Turns weight and gradient, as they come, into a smaller tensor.
+            reduce: Turns name, weight and gradient, as they come, into a smaller tensor.
         """
         self.model, self.reduce = model, reduce
         self.values: dict[str, torch.Tensor] = {}
@@ -205,7 +205,7 @@ class Taps:
     def finish(self) -> dict[str, torch.Tensor]:
         """Returns the reduced gradients, also of matrices of which some call had none."""
         for name, (weight, gradient) in self.partial.items():
-            self.values[name] = self.reduce(weight, gradient)
+            self.values[name] = self.reduce(name, weight, gradient)
         self.partial.clear()
         return self.values
 
@@ -242,7 +242,7 @@ class Taps:
         if name in self.partial:
             gradient = self.partial.pop(name)[1] + gradient
         if self.caught[name] == self.calls[name]:
-            self.values[name] = self.reduce(weight, gradient)
+            self.values[name] = self.reduce(name, weight, gradient)
         else:
             self.partial[name] = (weight, gradient.float())
 
@@ -255,7 +255,7 @@ class Taps:
                 allowed="matrices that are used in one of these ways",
                 fix="Leave the list of its block out with load(..., blocks=...).",
             )
-        self.values[matrix.name] = self.reduce(weight.detach(), gradient)
+        self.values[matrix.name] = self.reduce(matrix.name, weight.detach(), gradient)
 
 
 def _weight(matrix: "Matrix") -> torch.nn.Parameter:

@@ -85,9 +85,9 @@ def choose_plan(
             except InfeasibleError as error:
                 log.info("%s %s: %s", method, strength, error)
             else:
-                with _dense_afterwards(model):
+                with dense_afterwards(model):
                     layerwise.prune(model, batches, plan, **(pruning_settings or {}))
-                    loss = _mean_loss(model, held_out)
+                    loss = mean_loss(model, held_out)
                 log.info("%s %s: held-out loss %.4f", method, strength, loss)
             if loss < (rows[best][-1] if best is not None else math.inf):
                 best = len(rows)
@@ -104,7 +104,7 @@ def choose_plan(
 
 
 @contextmanager
-def _dense_afterwards(model: Model) -> Iterator[None]:
+def dense_afterwards(model: Model) -> Iterator[None]:
     """Puts weights and masks back as they were."""
     if model.offload == "disk":
         raise PruningError(
@@ -130,7 +130,7 @@ def _dense_afterwards(model: Model) -> Iterator[None]:
 
 
 @torch.no_grad()
-def _mean_loss(model: Model, batches: Sequence[Mapping[str, torch.Tensor]]) -> float:
+def mean_loss(model: Model, batches: Sequence[Mapping[str, torch.Tensor]]) -> float:
     """Returns the loss over batches, each weighted by its samples."""
     total = count = 0.0
     for batch in batches:

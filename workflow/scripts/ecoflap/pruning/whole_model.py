@@ -70,7 +70,7 @@ def prune_iterative_obd(
     for step in range(1, OBD_STEPS + 1):
         fisher: dict[str, torch.Tensor] = {}
         label = f"iterative-obd {step}/{OBD_STEPS}"
-        for values in over_batches(model, batches, lambda w, g: g.square().cpu(), label):
+        for values in over_batches(model, batches, lambda _, w, g: g.square().cpu(), label):
             for name, value in values.items():
                 fisher[name] = value + fisher[name] if name in fisher else value
         for tower in dict.fromkeys(matrix.tower for matrix in model.matrices()):

@@ -30,7 +30,7 @@ def compute(
         By matrix name, the histogram, and its sum as the score: that of ``first``.
     """
     totals = {m.name: torch.zeros(m.module.weight.shape) for m in model.matrices()}
-    for values in over_batches(model, batches, lambda _, g: g.abs().cpu(), "elements"):
+    for values in over_batches(model, batches, lambda _, w, g: g.abs().cpu(), "elements"):
         for name, value in values.items():
             totals[name] += value
     found = {}

@@ -111,7 +111,7 @@ class Variant(Entry):
             return Finetuned
         if content.get("criterion") in WHOLE_MODEL:
             return Imported if content["criterion"] == IMPORTED else Whole
-        chosen = content.get("allocation") == "auto" or "candidates" in content
+        chosen = content.get("allocation") in ("auto", "search") or "candidates" in content
         return Auto if chosen else Pruned
 
 
@@ -184,19 +184,28 @@ class Pruned(Shared, Layerwise, kind="variants with an allocation"):
         yield from Shared.mistakes(self)
 
 
-class Auto(Layerwise, kind="`allocation: auto`"):
+class Auto(Layerwise, kind="`allocation: auto` and `search`"):
     """Prunes by the allocation that loses least on held-out samples."""
 
     ELSEWHERE = "Move it into each of the candidates, or remove it."
-    allocation: Literal["auto"] = key(
+    allocation: Literal["auto", "search"] = key(
         "How the budget is shared over the groups; auto: the one of the candidates with the least "
-        "loss on held-out samples."
+        "loss on held-out samples; search: that one, with weights exchanged between matrices as "
+        "long as that loss falls (unstructured only)."
     )
     candidates: Annotated[list[Candidate], Field(min_length=1)] = key(
-        "What allocation auto tries: a list of allocations, each with its score and other keys of "
+        "What auto and search try: a list of allocations, each with its score and other keys of "
         "an allocation. Each is tried at several strengths (max_sparsity p + 0.05, 0.1, 0.2 and "
         "0.3, or several values of strength), unless it gives one."
     )
+
+    def mistakes(self) -> Iterator[str]:
+        """Yields a pattern that no search keeps to."""
+        yield from Layerwise.mistakes(self)
+        if self.allocation == "search" and (self.pattern or "unstructured") != "unstructured":
+            yield message(
+                f"allocation search with the pattern {self.pattern}", "unstructured", "Take auto."
+            )
 
 
 class Finetuned(Variant, kind="fine-tuned variants"):
