@@ -339,6 +339,18 @@ BAD = [
     ),
     ("scores/gradnorm/samples", 500, "wants 500 samples", "at most 128"),
     ("scores/gradnorm/samples", "32", "'32'", "write 32."),
+    (
+        "variants/mine",
+        {
+            "label": "S",
+            "criterion": "wanda",
+            "allocation": "search",
+            "candidates": [{"allocation": "uniform"}],
+            "pattern": "2:4",
+        },
+        "allocation search with the pattern 2:4",
+        "unstructured",
+    ),
     ("tasks/easy-vqa/max_words", 30, "max_words without a text_processor", "Add it"),
     ("tasks/easy-vqa/text_processor", "lavis", "text_processor: 'lavis'", "lavis-caption"),
     ("tasks/shape/text_processor", "lavis-caption", "vqa, corpus-retrieval alone", "Remove it"),

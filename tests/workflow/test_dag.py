@@ -271,13 +271,20 @@ def test_a_chosen_plan_offload_and_iterative_obd_reach_the_table(finished, tmp_p
                 {"allocation": "uniform"},
             ],
         },
+        "small-search": {
+            "label": "Search",
+            "criterion": "wanda",
+            "allocation": "search",
+            "candidates": [{"allocation": "ecoflap", "score": "small", "max_sparsity": "+0.1"}],
+        },
         "obd": {"label": "OBD", "criterion": "iterative-obd"},
     }
     config["experiments"]["small-table"]["variants"] = ["small-auto", "obd"]
     project.write_config(config)
     same = "results/{}/{}/small-ecoflap/seed0/0.5/{}"
     masks = [same.format("pruned", m, "changes.safetensors") for m in ("demo-clip", "clip-disk")]
-    code, output = project.snakemake("small-table", *masks)
+    searched = "results/allocations/demo-clip/small-search/seed0/0.5.json"
+    code, output = project.snakemake("small-table", *masks, searched)
     assert code == 0, output
     (one, _), (two, _) = (artifacts.read_tensors(project.folder / m, "pruned") for m in masks)
     assert set(one) == set(two)
@@ -292,6 +299,10 @@ def test_a_chosen_plan_offload_and_iterative_obd_reach_the_table(finished, tmp_p
     assert plan["ecoflap"]["config"]["allocation"][1] == {"method": "uniform"}
     rows = pd.DataFrame(plan["matrices"])
     assert rows["keep"].sum() == round(0.5 * rows["n_weights"].sum())
+    plans = [artifacts.read_json(project.folder / file, "allocation") for file in (PLAN, searched)]
+    one, two = (pd.DataFrame(plan["matrices"]) for plan in plans)
+    assert one["keep"].sum() == two["keep"].sum()
+    assert not one["sparsity"].equals(two["sparsity"])
     table = pd.read_csv(project.folder / "results/tables/small-table.csv")
     assert {"Auto", "OBD"} <= set(table["method"])
 

@@ -184,7 +184,7 @@ class Given:
         return [paths.SCORES.at(**values, score=name) for name in names]
 
     def allocation_choice(self, wildcards: Wildcards) -> str | list[str]:
-        return paths.CHOICE.template if points.is_auto(self.variant(wildcards)) else []
+        return paths.CHOICE.template if points.is_chosen(self.variant(wildcards)) else []
 
     # choose_plan
     def choice_code(self, wildcards: Wildcards) -> dict:

@@ -24,7 +24,7 @@ def dense(config: Mapping, model: str) -> Point:
     return Point(model, DENSE, config["seeds"][0], DENSE_SPARSITY)
 
 
-def is_auto(variant: Mapping) -> bool:
+def is_chosen(variant: Mapping) -> bool:
     """Tells whether a variant's plan is chosen by the loss of pruned models."""
     return variant.get("allocation") in ("auto", "search")
 
@@ -66,7 +66,7 @@ def needs_samples(variant: Mapping) -> bool:
         reads = literal(CRITERIA.module_name(criterion), "NEEDS_INPUTS") is not False
     else:
         reads = criterion not in ("global-magnitude", IMPORTED)
-    return reads or is_auto(variant)
+    return reads or is_chosen(variant)
 
 
 def needs_plan(variant: Mapping) -> bool:

@@ -15,7 +15,7 @@ from ecoflap_pipeline.points import (
     dense,
     dense_models,
     finetuning_of,
-    is_auto,
+    is_chosen,
     needs_plan,
     needs_samples,
     points,
@@ -77,7 +77,7 @@ def curves(config: Mapping, experiment: str) -> Iterator[str]:
 def choices(config: Mapping, experiment: str) -> Iterator[str]:
     """Yields the choices of a plan that an experiment's variants rest on."""
     for point in changed_points(config, experiment):
-        if is_auto(config["variants"][point.variant]):
+        if is_chosen(config["variants"][point.variant]):
             yield paths.CHOICE.at(**point._asdict())
 
 
@@ -194,7 +194,7 @@ def calibrated(config: Mapping, experiment: str) -> Iterator[dict]:
     for point in changed_points(config, experiment):
         variant = config["variants"][point.variant]
         pruned = entry["kind"] in OF_PRUNED and needs_samples(variant)
-        if pruned or is_auto(variant) or scores_of(variant):
+        if pruned or is_chosen(variant) or scores_of(variant):
             yield of_point(config, point)
     if entry["kind"] == "loss-landscape":
         yield of_landscape(config, experiment)

@@ -117,7 +117,7 @@ class Calibration(Entry):
     KINDS = {}
     NEEDED = ("dataset", "format", "samples; or parts")
     held_out: Count = key(
-        "Further samples, for `allocation: auto`; of each part of a mix its share.", 32
+        "Further samples, for `allocation: auto` and `search`; of each part of a mix its share.", 32
     )
     tokens: Literal["all", "text", "drift"] = free(
         "What counts in the statistics of the pruning pass in a language tower with image tokens "

@@ -24,7 +24,7 @@ def data_problems(config: Mapping) -> Iterator[str]:
         yield from leaks(place, samples["dataset"], config)
     for name, calibration in config["calibrations"].items():
         for place, part in _parts(name, calibration):
-            # The held-out ones are drawn for allocation: auto alone.
+            # The held-out ones are drawn for allocation: auto and search alone.
             yield from limit_problems(place, part, held_out=0)
     for name, task in config["tasks"].items():
         if "dataset" in task:

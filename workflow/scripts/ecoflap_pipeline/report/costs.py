@@ -59,7 +59,7 @@ def _of_method(config: Mapping, point: points.Point) -> Iterator[tuple[str, str]
         yield "calibration", paths.SAMPLES_COST.at(**names)
     for score in scores:
         yield "scoring", paths.SCORES_COST.at(**names, score=score)
-    if points.is_auto(variant):
+    if points.is_chosen(variant):
         yield "choosing", paths.CHOICE.at(**names)
     if points.needs_plan(variant):
         yield "allocation", paths.PLAN.at(**names)
