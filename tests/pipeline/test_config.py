@@ -276,8 +276,19 @@ BAD = [
         "checkpoint.file: 'a.bin'",
         "path of a .pth file",
     ),
-    ("models/demo-clip/vision_from", "demo-blip", "unknown model 'demo-blip'", "'demo-blip2'"),
-    ("models/blip2-itm/vision_from", "blip2-itm-swapped", "from elsewhere itself", "Name blip2"),
+    (
+        "models/demo-clip/towers_from",
+        {"model": "demo-blip", "towers": ["vision"]},
+        "unknown model 'demo-blip'",
+        "'demo-blip2'",
+    ),
+    (
+        "models/blip2-itm/towers_from",
+        {"model": "blip2-itm-swapped", "towers": ["vision"]},
+        "from elsewhere itself",
+        "Name blip2",
+    ),
+    ("models/blip2-itm/towers_from", {"model": "x", "towers": ["text"]}, "'text'", "vision, lang"),
     ("variants/wanda/pattern", "2-4", "'2-4'", "2:4"),
     ("variants/wanda/pattern", yaml.safe_load("2:4"), "124", 'quoted N:M such as "2:4"'),
     ("variants/wanda/pattern", "1:4", "sparsity 0.5 with the pattern 1:4", "1 - N/4"),
@@ -600,9 +611,9 @@ def test_the_papers_configuration_is_right_and_every_experiment_counts_its_jobs(
         assert counts["prepare_model"] >= 1, name
         assert sum(counts.values()) >= 4, name
     table1 = targets.jobs(config, "table1")
-    # Seven variants on the generation model's four tasks and the swapped tower's one, and three
-    # dense models: generation on four, both matching ones on one.
-    assert table1["evaluate_model"] == 7 * (4 + 1) + 4 + 1 + 1
+    # Seven variants on the generation model's three tasks, and on one with its towers in two other
+    # models; five dense models: generation on three, those two before and after on one.
+    assert table1["evaluate_model"] == 7 * (3 + 1 + 1) + 3 + 2 * 2
     assert table1["prune_model"] == 7
 
 

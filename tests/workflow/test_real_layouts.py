@@ -40,7 +40,7 @@ def config(folder):
                 "label": "Small",
                 "family": "blip2-matching",
                 "source": {"folder": str(folder / "matching")},
-                "vision_from": "generation",
+                "towers_from": {"model": "generation", "towers": ["vision"]},
                 "calibration": "small-captions",
             },
         },

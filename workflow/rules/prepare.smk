@@ -1,7 +1,7 @@
 rule prepare_model:
     input:
         files=given.model_files,
-        donor=given.vision_donor,
+        donor=given.donor,
     output:
         model=directory(paths.MODEL.template),
     log:

@@ -18,6 +18,7 @@ model = changes.load_changed(
     files.get("changes"),
     device=snakemake.params.device,
     donor=files.get("donor"),
+    towers=config.get("towers"),
     check=lambda dense: check_tasks(dense, config["tasks"]),
     **config["loading"],
 )

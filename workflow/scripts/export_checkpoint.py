@@ -17,7 +17,12 @@ files, config, seed = snakemake.input, snakemake.params.config, int(snakemake.wi
 folder = Path(snakemake.output.folder)
 
 model = changes.load_changed(
-    files.model, files.changes, device="cpu", donor=files.get("donor"), **config["loading"]
+    files.model,
+    files.changes,
+    device="cpu",
+    donor=files.get("donor"),
+    towers=config.get("towers"),
+    **config["loading"],
 )
 precision.shorten(model, files.model)
 if files.get("changes"):

@@ -19,7 +19,7 @@ model = models.load(folder, device="cpu", family=config["family"], blocks=config
 models.check_processor(model)
 if snakemake.input.get("donor"):
     donor = models.load(artifacts.checked(snakemake.input.donor), device="cpu")
-    towers.put_vision_tower(model, donor)
+    towers.put_towers(model, donor, config["towers"])
 if snakemake.input.get("donor") or sources.is_pickled(folder):
     sources.rewrite(model, folder)
 matrices = scores.matrix_table(model)

@@ -121,16 +121,15 @@ class Given:
         folder = self.config["models"][wildcards.model]["source"].get("folder")
         return sorted(map(str, Path(folder).glob("*.*"))) if folder else []
 
-    def vision_donor(self, wildcards: Wildcards) -> str | list[str]:
-        """The model whose vision tower this one has."""
-        donor = self.config["models"][wildcards.model].get("vision_from")
-        return paths.MODEL.at(model=donor) if donor else []
+    def donor(self, wildcards: Wildcards) -> str | list[str]:
+        """The model whose towers this one has."""
+        donor = points.pruned_model(self.config, wildcards.model)
+        return paths.MODEL.at(model=donor) if donor != wildcards.model else []
 
     def changed(self, wildcards: Wildcards) -> dict:
         """Wildcards with the model that was pruned."""
         values = dict(wildcards.items())
-        donor = self.config["models"][wildcards.model].get("vision_from", wildcards.model)
-        return {**values, "model": donor}
+        return {**values, "model": points.pruned_model(self.config, wildcards.model)}
 
     def prepare_code(self, wildcards: Wildcards) -> dict:
         return self.code("prepare_model.py", [self.adapter(wildcards)])
@@ -256,7 +255,7 @@ class Given:
 
     def evaluation_donor(self, wildcards: Wildcards) -> str | list[str]:
         """The dense model that was pruned, where it is another one."""
-        return self.vision_donor(wildcards) if wildcards.variant != points.DENSE else []
+        return self.donor(wildcards) if wildcards.variant != points.DENSE else []
 
     def evaluation_tasks(self, wildcards: Wildcards) -> dict:
         return points.tasks_of(self.config, wildcards.suite)

@@ -18,7 +18,9 @@ def _some(entry: Mapping, *keys: str) -> dict:
 
 def prepare_model(config: Mapping, *, model: str, **_: str) -> dict:
     """Returns where a checkpoint comes from and how it is read."""
-    return _some(config["models"][model], "source", "family", "blocks")
+    entry = config["models"][model]
+    towers = _some(entry.get("towers_from", {}), "towers")
+    return {**_some(entry, "source", "family", "blocks"), **towers}
 
 
 def check_dataset(config: Mapping, *, dataset: str, split: str, view: str, **_: str) -> dict:
@@ -130,9 +132,11 @@ def finetune_model(config: Mapping, *, model: str, variant: str, **_: str) -> di
 
 def evaluate_model(config: Mapping, *, model: str, suite: str, **_: str) -> dict:
     """Returns the tasks of a suite and how to load the model."""
+    entry = config["models"][model]
     return {
         "tasks": points.tasks_of(config, suite),
-        "loading": _some(config["models"][model], "dtype", "blocks"),
+        "loading": _some(entry, "dtype", "blocks"),
+        **_some(entry.get("towers_from", {}), "towers"),
     }
 
 
@@ -143,7 +147,7 @@ def export_checkpoint(
     entry = config["models"][model]
     method = config["variants"][points.pruned_as(config, variant)]
     tuning = points.finetuning_of(config, model, variant)
-    pruned = entry.get("vision_from", model)
+    pruned = points.pruned_model(config, model)
     told = {
         "model": _some(entry, "label", "source", "licence"),
         "variant": {**method, "label": config["variants"][variant]["label"]},
@@ -155,7 +159,8 @@ def export_checkpoint(
         told["calibration"] = _calibration(config, points.calibration_of(config, pruned, variant))
     if tuning:
         told |= {"from": method["label"], "finetuning": config["finetuning"][tuning]}
-    return {"card": told, "loading": _some(entry, "dtype", "blocks")}
+    towers = _some(entry.get("towers_from", {}), "towers")
+    return {"card": told, "loading": _some(entry, "dtype", "blocks"), **towers}
 
 
 def loss_landscape(config: Mapping, *, landscape: str, **_: str) -> dict:

@@ -47,6 +47,11 @@ def pruned_as(config: Mapping, variant: str) -> str:
     return config["variants"][variant].get("from", variant)
 
 
+def pruned_model(config: Mapping, model: str) -> str:
+    """Returns the model that is pruned: for one with towers of another that other one."""
+    return config["models"][model].get("towers_from", {}).get("model", model)
+
+
 def finetuning_of(config: Mapping, model: str, variant: str) -> str | None:
     """Returns how a variant of a model is fine-tuned, None if it is not."""
     named = config["variants"][variant].get("finetune")
@@ -118,13 +123,13 @@ def dense_models(config: Mapping, experiment: str) -> list[str]:
 def changed_points(config: Mapping, experiment: str) -> list[Point]:
     """Lists what is scored and pruned for an experiment.
 
-    A model with the vision tower of another is evaluated with what that other one lost; a
-    fine-tuned variant is pruned as the one it comes from.
+    A model with towers of another is evaluated with what that other one lost; a fine-tuned variant
+    is pruned as the one it comes from.
     """
     return list(
         dict.fromkeys(
             point._replace(
-                model=config["models"][point.model].get("vision_from", point.model),
+                model=pruned_model(config, point.model),
                 variant=pruned_as(config, point.variant),
             )
             for point in points(config, experiment)

@@ -46,6 +46,7 @@ def load_changed(
     *,
     device: str,
     donor: str | Path | None = None,
+    towers: Collection[str] | None = None,
     check: Callable[[Model], None] = lambda dense: None,
     **loading: Any,
 ) -> Model:
@@ -55,7 +56,8 @@ def load_changed(
         folder: The dense checkpoint with its manifest.
         changes: What `save_changes` stored; None for the dense model.
         device: As in `ecoflap.load`, like all in ``loading``.
-        donor: The checkpoint that was pruned, if it is another one: its vision tower counts.
+        donor: The checkpoint that was pruned, if it is another one.
+        towers: The towers that come from there.
         check: Called with the dense model; may refuse it.
         loading: Further arguments of `ecoflap.load`.
 
@@ -66,7 +68,7 @@ def load_changed(
     check(model)
     if changes:
         dense = artifacts.file_hash(donor or folder)
-        apply_changes(model, changes, dense, towers=["vision"] if donor else None)
+        apply_changes(model, changes, dense, towers=towers)
     return model
 
 

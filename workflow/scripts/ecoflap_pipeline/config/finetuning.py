@@ -79,9 +79,9 @@ def model_problems(config: Mapping, model_name: str, variant: str) -> Iterator[s
             "Add the model to finetune of the variant.",
         )
         return
-    if "vision_from" in model:
+    if "towers_from" in model:
         yield message(
-            f"{place}: fine-tuning of a model with the vision tower of another",
+            f"{place}: fine-tuning of a model with towers of another",
             "fine-tuning of models that are pruned themselves",
             "Take the variant or the model out of the experiment that has both.",
         )

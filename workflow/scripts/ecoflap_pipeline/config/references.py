@@ -19,6 +19,7 @@ from ecoflap_pipeline.points import (
     DENSE,
     calibration_of,
     pruned_as,
+    pruned_model,
     scores_of,
     tasks_of,
 )
@@ -92,16 +93,16 @@ def point_problems(
 
 
 def _donor_problems(place: str, config: Mapping, model: Mapping) -> Iterator[str]:
-    donor = model.get("vision_from")
-    if donor is None:
+    if "towers_from" not in model:
         return
+    donor, place = model["towers_from"]["model"], f"{place}.towers_from.model"
     if donor not in config["models"]:
-        yield f"{place}.vision_from: " + unknown("model", donor, config["models"])
-    elif "vision_from" in config["models"][donor]:
+        yield f"{place}: " + unknown("model", donor, config["models"])
+    elif (other := pruned_model(config, donor)) != donor:
         yield message(
-            f"{place}.vision_from: '{donor}' has its vision tower from elsewhere itself",
-            "a model with a tower of its own",
-            f"Name {config['models'][donor]['vision_from']}.",
+            f"{place}: '{donor}' has towers from elsewhere itself",
+            "a model with towers of its own",
+            f"Name {other}.",
         )
 
 
@@ -144,7 +145,7 @@ def _experiment_problems(place: str, config: Mapping, name: str) -> Iterator[str
         model = config["models"][model_name]
         for variant in variants:
             yield from finetuning.model_problems(config, model_name, variant)
-        if "vision_from" in model:
+        if "towers_from" in model:
             continue  # neither scored nor pruned
         for variant in experiment.get("variants", []):
             calibration = calibration_of(config, model_name, variant)

@@ -55,6 +55,16 @@ class Blocks(Entry):
             yield message("no tower", "vision, language or both", "Name one, or remove blocks.")
 
 
+class Borrowed(Entry):
+    """Towers of another model."""
+
+    model: Name = key("Entry of config/models.yaml.")
+    towers: listed(Literal["vision", "language"]) = key(
+        "Which; a norm behind the vision tower stays, and position embeddings are interpolated "
+        "where pictures are larger."
+    )
+
+
 class Model(Entry):
     """A model. Read by `prepare_model`; dtype and batch size by the stages that run it."""
 
@@ -66,9 +76,9 @@ class Model(Entry):
         "the other lists stay dense.",
         usual="found by themselves",
     )
-    vision_from: Name = free(
-        "Another model whose vision tower this one gets: it is then evaluated with that model's "
-        "pruned tower, and never pruned itself."
+    towers_from: Borrowed = free(
+        "Another model whose towers this one gets: it is then evaluated with what that model's "
+        "lost, and never pruned itself."
     )
     dtype: Literal["float32", "bfloat16", "float16"] = key(
         "Number format of the weights while scoring, pruning and evaluating.", "float32"

@@ -50,7 +50,7 @@ def parts(config: Mapping, experiment: str) -> Iterator[Part]:
 def _of_method(config: Mapping, point: points.Point) -> Iterator[tuple[str, str]]:
     name = points.pruned_as(config, point.variant)
     variant = config["variants"][name]
-    model = config["models"][point.model].get("vision_from", point.model)
+    model = points.pruned_model(config, point.model)
     pruned = point._replace(model=model, variant=name)
     calibration = points.calibration_of(config, pruned.model, point.variant)
     names = {**pruned._asdict(), "calibration": calibration}
