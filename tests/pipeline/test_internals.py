@@ -20,6 +20,8 @@ print("conda", internals.uses_conda(workflow))
 onstart:
     print("executor", internals.executor(workflow))
     print("jobs", [job.rule.name for job in internals.jobs_to_run(workflow)])
+    print("limited", workflow.scheduler.job_rate_limiter is not None)
+    internals.lift_job_rate(workflow)
 
 rule made:
     output: "made.txt"
@@ -48,3 +50,4 @@ def test_every_part_of_snakemake_that_is_not_documented_is_there(tmp_path):
     assert found["conda"] == "False"
     assert found["executor"] == "local"
     assert found["jobs"] == "['made']"
+    assert found["limited"] == "True"

@@ -105,6 +105,8 @@ def missing_at_start():
 
 
 onstart:
+    if internals.executor(workflow) == "local":
+        internals.lift_job_rate(workflow)
     problems = list(dict.fromkeys(missing_at_start()))
     if problems:
         raise WorkflowError("\n".join(problems))

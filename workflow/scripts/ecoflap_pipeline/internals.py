@@ -33,6 +33,15 @@ def jobs_to_run(workflow: Workflow) -> Iterator[Job]:
     return workflow.dag.needrun_jobs()
 
 
+def lift_job_rate(workflow: Workflow) -> None:
+    """Takes the limit of jobs per second away, once the first is about to start.
+
+    With it, each job that ends leaves one more timer that looks at all jobs once a second: after
+    200 jobs Snakemake itself needs a third of a core.
+    """
+    workflow.scheduler.job_rate_limiter = None
+
+
 def uses_conda(workflow: Workflow) -> bool:
     """Tells whether jobs run in conda environments."""
     return DeploymentMethod.CONDA in workflow.deployment_settings.deployment_method
