@@ -18,11 +18,12 @@ model = models.load(artifacts.checked(files.model), device=params.device, **conf
 tables = artifacts.read_scores(files.scores, files.model)
 samples, _ = artifacts.read_tensors(files.samples, "calibration")
 further, manifest = sampling.held_out(model, config["calibration"], seed)
-batches = [sampling.batches(each, config["batch_size"]) for each in (samples, further)]
+batches, held_out = (sampling.batches(each, config["batch_size"]) for each in (samples, further))
 with model.cost() as cost:
     choice = choosing.choose_plan(
         model,
-        *batches,
+        batches,
+        held_out,
         tables,
         config["allocation"],
         sparsity=config["sparsity"],
@@ -32,7 +33,8 @@ with model.cost() as cost:
     if config["search"]:
         plan = exchanging.exchange(
             model,
-            *batches,
+            batches,
+            held_out,
             plan,
             sparsity=config["sparsity"],
             pruning_settings=config["pruning"],

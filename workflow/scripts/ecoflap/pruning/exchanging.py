@@ -7,7 +7,7 @@ forward make many exchanges at once.
 
 import logging
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -223,7 +223,7 @@ def _moves(
 
 
 def _balanced(
-    moves: tuple[Iterable[Move], Iterable[Move]], most: float, surplus: float
+    moves: tuple[list[Move], list[Move]], most: float, surplus: float
 ) -> tuple[list[Move], list[Move]]:
     """Takes the cheapest steps of both kinds that lower the loss together.
 
@@ -235,7 +235,7 @@ def _balanced(
     Returns:
         The steps to more sparsity and those to less, which remove and give back about as many.
     """
-    up, down = (list(reversed(each)) for each in moves)
+    up, down = ([*reversed(each)] for each in moves)
     away: list[Move] = []
     back: list[Move] = []
     gone, given, used = max(surplus, 0.0), max(-surplus, 0.0), set()
